@@ -1,0 +1,91 @@
+# Rootbound. `make demo` and `make test` start from nothing; finished work is skipped.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+UI := widgets/ui
+STAMPS := $(VENV)/.stamps
+UI_SOURCES := $(shell find $(UI) -type f -not -path '*/node_modules/*' -not -path '*/lib/*' -not -name '*.tsbuildinfo' 2>/dev/null)
+PACKAGES := lda backend server_ext widgets
+# The demo and `make lab` share one state folder, apart from the user's own.
+DEMO_HOME ?= $(HOME)/.local/state/rootbound-demo
+PYTEST_ARGS ?=
+
+.PHONY: help install demo lab test check unit integration security e2e build chromium clean down
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMPS)/venv: pyproject.toml widgets/rootbound/_version.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Rootbound needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@echo "Installing Python packages into $(VENV) ..."
+	[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[server,dev]' 2> >(grep -v 'is ignored: it is neither' >&2)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/ui: $(STAMPS)/venv $(UI_SOURCES)
+	@command -v npm >/dev/null || { echo "Building the front end needs Node.js 20 or newer with npm; install it and run make again." >&2; exit 1; }
+	@echo "Building the front end ..."
+	cd $(UI) && npm ci --no-audit --no-fund --loglevel=error && PATH="$(abspath $(BIN)):$$PATH" npm run --silent build
+	@touch $@
+
+# Installed once more after the front end exists, so that the labextension and the server
+# configuration land in the environment's share/ and etc/ folders.
+$(STAMPS)/install: $(STAMPS)/ui server_ext/jupyter-config/rootbound_server_ext.json
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e . 2> >(grep -v 'is ignored: it is neither' >&2)
+	@touch $@
+
+install: $(STAMPS)/install ## Install everything into the virtual environment
+
+demo: install ## Do the main job on a real project, from a sentence to a merged change
+	ROOTBOUND_HOME="$(DEMO_HOME)" $(BIN)/rootbound demo
+
+lab: install ## Open JupyterLab on the demo's data
+	ROOTBOUND_HOME="$(DEMO_HOME)" $(BIN)/jupyter lab --notebook-dir=notebooks
+
+down: ## Stop the demo's services
+	ROOTBOUND_HOME="$(DEMO_HOME)" $(BIN)/rootbound down
+
+# A browser for the end-to-end tests: Debian's when we may install it, else the machine's own.
+chromium: $(STAMPS)/venv
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "$${ROOTBOUND_CHROMIUM:-}" ] || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing Chromium ..."; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null; \
+	else \
+	  echo "No Chromium found; trying Playwright's own. (Or: install the package chromium, or set ROOTBOUND_CHROMIUM.)"; \
+	  $(PY) -m playwright install chromium; \
+	fi
+
+check: install ## Lint, types, migrations and the TypeScript compiler
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd $(UI) && npm run --silent typecheck && npm run --silent test
+
+unit: install
+	$(PY) -m pytest tests/unit $(PYTEST_ARGS)
+
+integration: install
+	$(PY) -m pytest tests/integration $(PYTEST_ARGS)
+
+security: install
+	$(PY) -m pytest tests/security $(PYTEST_ARGS)
+
+e2e: install chromium
+	$(PY) -m pytest tests/e2e $(PYTEST_ARGS)
+
+test: check chromium ## From nothing to all tests passed
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+build: install ## Build the wheel and the sdist
+	$(PY) -m build --outdir dist
+
+clean: ## Remove what was built (not the state folder)
+	rm -rf $(VENV) dist $(UI)/node_modules $(UI)/lib server_ext/rootbound_server_ext/labextension widgets/rootbound/static
