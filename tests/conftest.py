@@ -1,0 +1,77 @@
+"""Fixtures for every layer: a state folder, real services, a wheel in an empty venv."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+# Read by pytest-django when it configures; set here because a settings module named in the
+# configuration file would be imported before this folder can be.
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.support.django_settings")
+
+pytest_plugins = ["pytest_jupyter.jupyter_server"]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The session's PostgreSQL; yields its URL."""
+    from tests.support.session import POSTGRES
+
+    with POSTGRES.running() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """The session's Redis; yields its URL."""
+    from tests.support.session import REDIS
+
+    with REDIS.running() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    postgres_server: str, redis_server: str, django_db_modify_db_settings_parallel_suffix: None
+) -> None:
+    """Start the services before pytest-django makes the test database."""
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A state folder of the test's own, with a short path (unix sockets)."""
+    with tempfile.TemporaryDirectory(prefix="rb-") as folder:
+        yield Path(folder) / "home"
+
+
+@pytest.fixture(scope="session")
+def wheel_venv(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty virtual environment with the built wheel and its server extra installed."""
+    venv = tmp_path_factory.mktemp("wheel") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    (wheel,) = distribution.glob("*.whl")
+    subprocess.run(
+        [str(venv / "bin/pip"), "install", "-q", f"{wheel}[server]"],
+        check=True, capture_output=True, timeout=300,
+    )  # fmt: skip
+    return venv
+
+
+@pytest.fixture(scope="session")
+def distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the sdist, and from it the wheel, as a release does."""
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)],
+        check=True, capture_output=True, timeout=240,
+    )  # fmt: skip
+    return out

@@ -1,0 +1,48 @@
+"""Environments and waiting, shared by the tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+OURS = ("ROOTBOUND_", "DJANGO_", "GLM_", "GEMINI_", "JUPYTER", "JPY_")
+
+
+def clean_env(home: Path, **extra: str) -> dict[str, str]:
+    """Return the machine's environment without any of our variables, for one state folder."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
+    env["ROOTBOUND_HOME"] = str(home)
+    env.update(extra)
+    return env
+
+
+def wait_for(probe: Callable[[], T], *, within_s: float = 30.0, what: str = "") -> T:
+    """Return the first true value of ``probe``; fail with its last one after ``within_s``."""
+    deadline = time.monotonic() + within_s
+    while True:
+        value = probe()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {within_s} s for {what or probe}; last saw {value!r}")
+        time.sleep(0.05)
+
+
+async def wait_for_async(
+    probe: Callable[[], Awaitable[T]], *, within_s: float = 30.0, what: str = ""
+) -> T:
+    """Asynchronous :func:`wait_for`."""
+    deadline = time.monotonic() + within_s
+    while True:
+        value = await probe()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {within_s} s for {what or probe}; last saw {value!r}")
+        await asyncio.sleep(0.05)
