@@ -8,8 +8,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.support.live import LiveStack
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
@@ -44,6 +48,15 @@ def django_db_modify_db_settings(
     postgres_server: str, redis_server: str, django_db_modify_db_settings_parallel_suffix: None
 ) -> None:
     """Start the services before pytest-django makes the test database."""
+
+
+@pytest.fixture(scope="session")
+def live() -> Iterator[LiveStack]:
+    """The whole stack, shared by the tests that need it; each makes its own project."""
+    from tests.support.live import live_stack
+
+    with live_stack() as stack:
+        yield stack
 
 
 @pytest.fixture

@@ -9,11 +9,21 @@ from pathlib import Path
 BROKEN_CALCULATOR = {
     "calculator.py": '"""A calculator."""\n\n\ndef add(a: int, b: int) -> int:\n    return a - b\n',
     "test_calculator.py": (
-        "from calculator import add\n\n\ndef test_add() -> None:\n    assert add(2, 3) == 5\n"
+        "import unittest\n\nfrom calculator import add\n\n\n"
+        "class AddTest(unittest.TestCase):\n"
+        "    def test_add(self) -> None:\n        self.assertEqual(add(2, 3), 5)\n"
     ),
     "README.md": "# Calculator\n",
     ".gitignore": "__pycache__/\n.pytest_cache/\n.venv/\n",
 }
+
+
+CALCULATOR_COMMANDS = {
+    "install_cmd": "python3 --version",
+    "lint_cmd": "python3 -m compileall -q .",
+    "test_cmd": "python3 -m unittest -q",
+}
+"""Gates that need nothing but an interpreter."""
 
 
 def git(folder: Path, *arguments: str) -> str:

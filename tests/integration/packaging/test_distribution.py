@@ -6,7 +6,6 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("rootbound", "rootbound_server_ext", "rootbound_backend", "rootbound_lda")
 BUNDLES = ("task_board", "attempt_stream", "audit_table", "diff_view", "stack_status")

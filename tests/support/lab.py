@@ -1,0 +1,144 @@
+"""A real JupyterLab in a subprocess, and a real Chromium to look at it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.support.environment import clean_env, wait_for
+
+TOKEN = "test-token"
+CHROMIUM_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running JupyterLab."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def page_url(self) -> str:
+        """Return the address of the Lab page, with the token."""
+        return f"{self.url}lab?token={TOKEN}&reset"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def write_settings(folder: Path) -> None:
+    """Turn off the news request, which asks a question in a pop-up."""
+    target = folder / "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    target.parent.mkdir(parents=True)
+    target.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+
+
+@contextlib.contextmanager
+def running_lab(
+    home: Path, scratch: Path, *, jupyter: str | None = None, base_url: str = "/", **env: str
+) -> Iterator[Lab]:
+    """Run JupyterLab on a state folder; its own files live in ``scratch``."""
+    port = free_port()
+    notebooks = scratch / "notebooks"
+    notebooks.mkdir(parents=True)
+    write_settings(scratch / "settings")
+    environment = clean_env(
+        home,
+        JUPYTER_CONFIG_DIR=str(scratch / "config"),
+        JUPYTER_DATA_DIR=str(scratch / "data"),
+        JUPYTER_RUNTIME_DIR=str(scratch / "runtime"),
+        JUPYTERLAB_SETTINGS_DIR=str(scratch / "settings"),
+        JUPYTERLAB_WORKSPACES_DIR=str(scratch / "workspaces"),
+        **env,
+    )
+    program = jupyter or str(Path(sys.executable).parent / "jupyter")
+    command = [
+        program, "lab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={TOKEN}", f"--ServerApp.base_url={base_url}",
+        f"--ServerApp.root_dir={notebooks}", "--expose-app-in-browser",
+    ]  # fmt: skip
+    log = scratch / "jupyter.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    lab = Lab(f"http://127.0.0.1:{port}{base_url}", process, log)
+    try:
+        wait_for(lambda: _answers(lab), within_s=60, what=f"JupyterLab; see {log}")
+        yield lab
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(5)
+
+
+def _answers(lab: Lab) -> bool:
+    assert lab.process.poll() is None, lab.log.read_text()[-3000:]
+    try:
+        return httpx.get(f"{lab.url}api/status?token={TOKEN}", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def chromium_path() -> str | None:
+    """Return the browser to use; None lets Playwright use its own."""
+    named = os.environ.get("ROOTBOUND_CHROMIUM")
+    return named or shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Browser]:
+    """Run headless Chromium."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=chromium_path(), args=CHROMIUM_FLAGS, headless=True
+        )
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+def open_lab(chromium: Browser, lab: Lab, *, dark: bool = False) -> Page:
+    """Open the Lab page and wait until it is ready for use."""
+    page = chromium.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(lab.page_url())
+    page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=60_000)
+    page.wait_for_function("() => window.jupyterapp && window.jupyterapp.restored", timeout=60_000)
+    if dark:
+        page.evaluate(
+            "() => window.jupyterapp.commands.execute('apputils:change-theme',"
+            " {theme: 'JupyterLab Dark'})"
+        )
+    return page
+
+
+def screenshot(page: Page, name: str) -> Path:
+    """Save a picture into ``$ROOTBOUND_SCREENSHOTS``, default ``test-results``."""
+    folder = Path(os.environ.get("ROOTBOUND_SCREENSHOTS", "test-results"))
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{name}.png"
+    page.screenshot(path=target)
+    return target
