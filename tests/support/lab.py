@@ -71,7 +71,8 @@ def running_lab(
     )
     program = jupyter or str(Path(sys.executable).parent / "jupyter")
     command = [
-        program, "lab", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
+        program, "lab", "--no-browser", "--allow-root",
+        f"--port={port}", "--ServerApp.port_retries=0",
         f"--IdentityProvider.token={TOKEN}", f"--ServerApp.base_url={base_url}",
         f"--ServerApp.root_dir={notebooks}", "--expose-app-in-browser",
     ]  # fmt: skip

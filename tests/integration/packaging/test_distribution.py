@@ -27,7 +27,8 @@ def test_wheel_holds_the_packages_and_the_built_front_end(distribution: Path) ->
 
 def test_sdist_is_small_and_needs_no_node(distribution: Path) -> None:
     (sdist,) = distribution.glob("*.tar.gz")
-    names = tarfile.open(sdist).getnames()
+    with tarfile.open(sdist) as archive:
+        names = archive.getnames()
     assert any(n.endswith("labextension/package.json") for n in names)
     assert not [n for n in names if "node_modules" in n]
     assert sdist.stat().st_size < 5_000_000

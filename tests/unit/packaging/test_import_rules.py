@@ -39,7 +39,7 @@ def test_package_imports_only_what_it_may(package: str) -> None:
 
 
 def test_the_sdk_imports_nothing_heavy() -> None:
-    """`import rootbound` alone must stay light: widgets and server parts load when they are used."""
+    """Widgets and server parts load when they are used, not with `import rootbound`."""
     import subprocess
     import sys
 
