@@ -21,7 +21,7 @@ def refused(live: LiveStack, path: str, body: dict[str, Any], status: int = 422)
     assert answer.headers["content-type"].startswith("application/problem+json")
     problem = answer.json()
     assert problem["status"] == status
-    assert re.match(r"^[A-Z`/].*[.!]$", problem["detail"]), problem["detail"]
+    assert re.match(r"""^(git |[A-Z`'"“/]).*[.!]$""", problem["detail"]), problem["detail"]
     assert "Traceback" not in problem["detail"]
     return problem
 

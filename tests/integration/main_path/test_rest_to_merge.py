@@ -141,7 +141,7 @@ def test_plan_becomes_tasks_that_start_in_dependency_order(live: LiveStack) -> N
         return results[0]["id"] if results else None
 
     try:
-        first = wait_for(lambda: first_attempt(fix["id"]), what="the first task to start")
+        first = start(live, fix)
         live.wait_for_attempt(first, "REVIEW")
         assert first_attempt(note["id"]) is None, "its dependency is not done yet"
         live.call("POST", f"/api/tasks/{note['id']}/attempts/", {}, expect=409)

@@ -1,0 +1,360 @@
+"""The widgets' protocol, with a fake comm in place of the kernel's."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from unittest import mock
+
+import comm
+import pytest
+from comm.base_comm import BaseComm
+from contract_server import problem
+
+import rootbound as rb
+from rootbound.widgets import base, feed
+
+
+class FakeComm(BaseComm):
+    """Keeps what Python sends, and lets a test send what a front end would."""
+
+    opened: list[FakeComm] = []
+
+    def __init__(self, **kwargs):
+        self.sent = []
+        super().__init__(**kwargs)
+        FakeComm.opened.append(self)
+
+    def publish_msg(self, msg_type, data=None, metadata=None, buffers=None, **keys):
+        self.sent.append((msg_type, data))
+
+    def receive(self, data):
+        self.handle_msg({"content": {"data": data}, "buffers": []})
+
+    def ask(self, method, params=None, request=7):
+        content = {"id": request, "method": method, "params": params or {}}
+        self.receive({"method": "custom", "content": content})
+        answers = [c for c in self.customs() if c.get("reply_to") == request]
+        return answers[-1]
+
+    def customs(self):
+        return [
+            data["content"]
+            for kind, data in self.sent
+            if kind == "comm_msg" and data.get("method") == "custom"
+        ]
+
+    def pushes(self, name):
+        return [content["data"] for content in self.customs() if content.get("push") == name]
+
+
+@pytest.fixture(autouse=True)
+def fake_comm(monkeypatch):
+    monkeypatch.setattr(comm, "create_comm", FakeComm)
+    monkeypatch.setattr(FakeComm, "opened", [])
+
+
+@pytest.fixture(autouse=True)
+def static(monkeypatch, tmp_path):
+    folder = tmp_path / "static"
+    folder.mkdir()
+    for name in ("task_board", "attempt_stream", "audit_table", "diff_view", "stack_status"):
+        (folder / f"{name}.js").write_text(f"export default {{}} // {name}")
+        (folder / f"{name}.css").write_text(f".{name} {{}}")
+    monkeypatch.setattr(base, "STATIC", folder)
+    return folder
+
+
+@pytest.fixture
+def project(server, client):
+    return client.projects.get(server.state.project(name="<Demo>")["id"])
+
+
+def shown(widget):
+    """Return the widget's comm; the widget is closed at the end of the test."""
+    return widget.comm
+
+
+def until(condition, seconds=5):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_board_is_live_and_acts(server, project):
+    task = server.state.task(project.raw)
+    widget = rb.TaskBoard(project)
+    line = shown(widget)
+    assert widget._state == {"project": {"id": project.id, "name": "<Demo>"}, "tasks": [task]}
+    # Until a front end says hello, nothing follows the server: papermill needs no threads.
+    assert widget._feed is None
+    late = server.state.task(project.raw, title="late")
+    answer = line.ask("hello", request=0)
+    assert answer["ok"]
+    assert [item["id"] for item in answer["result"]["tasks"]] == [task["id"], late["id"]]
+    until(lambda: line.pushes("tasks"))
+    started = line.ask("start_attempt", {"task_id": task["id"]})
+    assert started["result"]["status"] == "QUEUED"
+    until(lambda: any(item["latest_attempt"] for item in line.pushes("task")))
+    attempt = server.state.attempts[started["result"]["id"]]
+    server.state.status(attempt, "REVIEW")
+    assert line.ask("approve", {"attempt_id": attempt["id"]})["result"]["status"] == "SUCCESS"
+    line.ask("select", {"task_id": task["id"]})
+    assert widget.selected == task["id"]
+    del server.state.tasks[late["id"]]
+    until(lambda: len(line.pushes("tasks")[-1]) == 1)
+    assert len(widget._state["tasks"]) == 1
+    reader = widget._feed._thread
+    widget.close()
+    reader.join(5)
+    assert not reader.is_alive()
+
+
+def test_every_message_is_answered(server, project):
+    task = server.state.task(project.raw, blocked_by=["x"])
+    widget = rb.TaskBoard(project)
+    line = shown(widget)
+    refused = line.ask("start_attempt", {"task_id": task["id"]})
+    assert not refused["ok"]
+    assert refused["problem"]["code"] == "dependencies-open"
+    assert refused["problem"]["detail"] == "It waits for another task."
+    assert line.ask("start_attempt", {})["problem"]["code"] == "invalid-params"
+    assert line.ask("start_attempt", {"task_id": "other"})["problem"]["code"] == "not-found"
+    assert line.ask("explode")["problem"]["code"] == "unknown-method"
+    assert line.ask(["not", "a", "name"])["problem"]["code"] == "unknown-method"
+    faults = [(ZeroDivisionError("x"), "widget-failed"), (KeyboardInterrupt(), "interrupted")]
+    for error, code in faults:
+        widget._handlers["hello"] = mock.Mock(side_effect=error)
+        assert line.ask("hello")["problem"]["code"] == code
+    server.__exit__()
+    assert "rootbound up" in line.ask("cancel", {"attempt_id": "a"})["problem"]["detail"]
+    line.receive({"method": "custom", "content": "no id, nothing to answer"})
+    widget.close()
+
+
+def test_front_end_cannot_write_code_or_state(project, static):
+    widget = rb.TaskBoard(project)
+    line = shown(widget)
+    before = (widget._esm, widget._css, widget._state, widget._view_module)
+    assert "task_board" in widget._esm
+    evil = {"_esm": "evil()", "_css": "evil", "_state": {}, "_view_module": "evil"}
+    line.receive({"method": "update", "state": {**evil, "theme": "dark"}, "buffer_paths": []})
+    assert (widget._esm, widget._css, widget._state, widget._view_module) == before
+    assert widget.theme == "dark"
+    assert "evil" not in str(line.sent)
+    widget.close()
+
+
+def test_stream_sends_every_event_once_within_its_window(server, client, project, monkeypatch):
+    monkeypatch.setattr("rootbound.widgets.attempt_stream._WINDOW", 20)
+    monkeypatch.setattr("rootbound.widgets.attempt_stream._PUSH_SIZE", 10)
+    raw = server.state.attempt(server.state.task(project.raw), events=5)
+    widget = rb.AttemptStream(client.attempt(raw["id"]))
+    line = shown(widget)
+    server.state.log(raw, "between construction and the first view")
+    state = line.ask("hello")["result"]
+    assert [event["seq"] for event in state["events"]] == [1, 2, 3, 4, 5]
+    for number in range(60):
+        server.state.log(raw, str(number))
+    server.state.cut_after = [3]
+
+    def seqs():
+        return [event["seq"] for batch in line.pushes("events") for event in batch]
+
+    until(lambda: len(seqs()) >= 20)
+    time.sleep(0.2)
+    assert len(seqs()) < 40  # nothing acknowledged, so the window is full
+    while len(seqs()) < 61:
+        line.ask("ack", {"seq": seqs()[-1]})
+        time.sleep(0.01)
+    assert seqs() == list(range(6, 67))
+    server.state.status(raw, "FAILED")
+    line.ask("ack", {"seq": seqs()[-1]})
+    until(lambda: line.pushes("status") and line.pushes("status")[-1]["status"] == "FAILED")
+    until(lambda: len(widget._state["events"]) == 67)
+    until(lambda: not widget._feed.is_alive)
+    widget.close()
+
+
+def test_stream_is_bounded(server, client, project, monkeypatch):
+    monkeypatch.setattr("rootbound.widgets.attempt_stream._MAX_EVENTS", 50)
+    raw = server.state.attempt(server.state.task(project.raw), events=120, status="SUCCESS")
+    widget = rb.AttemptStream(client.attempt(raw["id"]))
+    assert [event["seq"] for event in widget._state["events"]] == list(range(71, 121))
+    monkeypatch.setattr("rootbound.widgets.attempt_stream._MAX_BYTES", 1000)
+    widget._keep({"seq": 121, "payload": "x" * 900})
+    assert [event["seq"] for event in widget._snapshot()["events"]] == [121]
+    widget.close()
+
+
+def test_a_second_view_begins_with_the_present(server, client, project):
+    raw = server.state.attempt(server.state.task(project.raw), events=2)
+    widget = rb.AttemptStream(client.attempt(raw["id"]))
+    line = shown(widget)
+    line.ask("hello")
+    server.state.log(raw, "third")
+    until(lambda: line.pushes("events"))
+    assert [event["seq"] for event in line.ask("hello")["result"]["events"]] == [1, 2, 3]
+    assert [event["seq"] for event in widget._state["events"]] == [1, 2, 3]
+    widget.close()
+
+
+def test_audit_table_filters_and_pages(server, client, project, monkeypatch):
+    monkeypatch.setattr("rootbound.widgets.audit_table._PAGE", 3)
+    monkeypatch.setattr("rootbound.widgets.audit_table._POLL_S", 0.05)
+    server.state.audited(5)
+    server.state.audited(1, result="DENIED")
+    widget = rb.AuditTable(project)
+    line = shown(widget)
+    assert [row["seq"] for row in widget._state["rows"]] == [1, 2, 3]
+    page = line.ask("load_more", {"cursor": widget._state["next"]})["result"]
+    assert ([row["seq"] for row in page["rows"]], page["next"]) == ([4, 5, 6], None)
+    chosen = {"result": "DENIED", "operation": None, "attempt": "not yours to choose"}
+    answer = line.ask("set_filter", {"filter": chosen})["result"]
+    assert [row["seq"] for row in answer["rows"]] == [6]
+    assert widget._state["filter"] == {"result": "DENIED"}
+    assert sum(row["count"] for row in widget._state["counts"]) == 6
+    assert line.ask("set_filter", {"filter": "x"})["problem"]["code"] == "invalid-params"
+    server.state.fail = [problem(400, "bad-filter", "No.")]
+    assert line.ask("set_filter", {"filter": {}})["problem"]["code"] == "bad-filter"
+    assert widget._filter == {"result": "DENIED"}
+    line.ask("hello")
+    server.state.audited(1, result="DENIED")
+    until(lambda: line.pushes("audit"))
+    assert [row["seq"] for row in widget._state["rows"]] == [6, 7]
+    widget.close()
+
+
+def test_diff_view_and_stack_status(server, client, project, monkeypatch):
+    monkeypatch.setattr("rootbound.widgets.stack_status._POLL_S", 0.05)
+    raw = server.state.attempt(server.state.task(project.raw), status="REVIEW")
+    view = rb.DiffView(client.attempt(raw["id"]))
+    assert view._state["diff"]["files"][0]["path"] == "a.py"
+    assert "new &lt;b&gt;" in view.to_html()
+    assert shown(view).ask("reject", {"reason": "no"})["result"]["status"] == "FAILED"
+    status = rb.StackStatus(client)
+    line = shown(status)
+    report = line.ask("hello")["result"]["status"]
+    assert report["stack"]["services"] == {"lda": {"state": "ready", "message": None}}
+    assert report["local_access"]["lda"]["reachable"]
+    server.state.roots["r"] = {"id": "r", "path": "/x<y"}
+    until(lambda: line.pushes("status"))
+    assert "/x&lt;y" in status.to_html()
+    view.close()
+    status.close()
+
+
+def test_diff_view_before_there_is_a_diff(server, client, project):
+    raw = server.state.attempt(server.state.task(project.raw))
+    server.state.fail = []
+    attempt = client.attempt(raw["id"])
+    server.state.fail = [problem(404, "no-diff", "No diff yet.")]
+    view = rb.DiffView(attempt)
+    assert view._state == {"diff": None}
+    view.close()
+    del server.state.attempts[raw["id"]]
+    server.state.fail = [problem(404, "not-found", "Gone.")]
+    with pytest.raises(rb.NotFoundError):
+        rb.DiffView(attempt)
+
+
+def test_mime_bundle_has_both_forms(server, client, project):
+    server.state.task(project.raw, title="<b>bold</b>")
+    raw = server.state.attempt(server.state.task(project.raw), events=3)
+    attempt = client.attempt(raw["id"])
+    for widget in (rb.TaskBoard(project), rb.AttemptStream(attempt), rb.AuditTable(attempt)):
+        data, _ = widget._repr_mimebundle_()
+        assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == widget.model_id
+        assert "snapshot" in data["text/html"]
+        assert "<b>bold" not in data["text/html"]
+        widget.close()
+    board = rb.TaskBoard(project)
+    server.__exit__()
+    assert "rootbound up" in board._repr_mimebundle_()[0]["text/html"]
+    board.close()
+
+
+def test_a_missing_bundle_names_the_build_command(project, static):
+    (static / "task_board.js").unlink()
+    with pytest.raises(rb.MissingDependencyError, match="npm --prefix widgets/ui run build"):
+        rb.TaskBoard(project)
+
+
+def test_updates_go_through_the_main_loop_in_batches():
+    queue, taken = [], []
+    running = feed.Feed(
+        lambda _stop: iter(range(50)), taken.extend, mock.Mock(), dispatch=queue.append
+    )
+    running.start()
+    running._thread.join(5)
+    assert taken == []  # never from the reading thread
+    assert len(queue) == 1
+    queue.pop()()
+    assert taken == list(range(50))
+
+
+def test_a_busy_kernel_holds_the_reader_back():
+    queue, taken, read = [], [], []
+
+    def source(_stop):
+        for number in range(100):
+            read.append(number)
+            yield number
+
+    running = feed.Feed(source, taken.extend, mock.Mock(), max_pending=10, dispatch=queue.append)
+    running.start()
+    until(lambda: len(read) == 11)
+    time.sleep(0.1)
+    assert len(read) == 11
+    while len(taken) < 100:
+        until(lambda: queue or not running._thread.is_alive())
+        queue.pop()()
+    assert taken == list(range(100))
+
+
+def test_a_collected_owner_ends_the_feed():
+    class Owner:
+        def take(self, items):
+            pass
+
+        def failed(self, error):
+            pass
+
+    def source(stop):
+        while not stop.is_set():
+            time.sleep(0.01)
+            yield 1
+
+    owner = Owner()
+    running = feed.Feed(source, owner.take, owner.failed)
+    running.start()
+    gone = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert gone() is None
+    running._thread.join(5)
+    assert not running._thread.is_alive()
+
+
+def test_feed_reports_problems_and_recovers(monkeypatch):
+    monkeypatch.setattr(feed, "_RETRY_S", 0.01)
+    tries, taken, failed = [], [], []
+
+    def source(_stop):
+        tries.append(1)
+        if len(tries) == 1:
+            raise rb.ConnectionFailedError("away")
+        if len(tries) == 2:
+            yield "back"
+            raise ValueError("a bug")
+
+    running = feed.Feed(source, taken.extend, failed.append)
+    with mock.patch.object(feed._log, "exception"):
+        running.start()
+        running._thread.join(5)
+    assert taken == ["back"]
+    assert [str(error) for error in failed] == ["away", "The live view stopped: a bug"]
+    assert threading.current_thread() is threading.main_thread()

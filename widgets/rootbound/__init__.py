@@ -1,0 +1,153 @@
+"""Rootbound for Python: connect, plan, start, watch, review.
+
+>>> import rootbound as rb
+>>> client = rb.connect()
+>>> project = client.projects.list()[0]
+>>> rb.TaskBoard(project)
+
+Importing this package is cheap; each name's module is imported when the name is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .aio import (
+        AsyncAttempt,
+        AsyncClient,
+        AsyncDecomposition,
+        AsyncProject,
+        AsyncTask,
+        connect_async,
+    )
+    from .client import Client, connect
+    from .errors import (
+        AuthenticationError,
+        ConflictError,
+        ConnectionFailedError,
+        DecompositionFailedError,
+        DetachedInterrupt,
+        DiscoveryError,
+        InvalidRequestError,
+        MissingDependencyError,
+        NotFoundError,
+        PermissionDeniedError,
+        RootboundError,
+        ServerError,
+        WaitTimeoutError,
+    )
+    from .models import Agent, AuditEntry, AuditSummary, Diff, Event, Gate, Root, Status
+    from .objects import Attempt, Decomposition, Project, Task
+    from .widgets import AttemptStream, AuditTable, DiffView, StackStatus, TaskBoard
+
+_MODULES = {
+    "aio": (
+        "AsyncAttempt",
+        "AsyncClient",
+        "AsyncDecomposition",
+        "AsyncProject",
+        "AsyncTask",
+        "connect_async",
+    ),
+    "client": ("Client", "connect"),
+    "errors": (
+        "AuthenticationError",
+        "ConflictError",
+        "ConnectionFailedError",
+        "DecompositionFailedError",
+        "DetachedInterrupt",
+        "DiscoveryError",
+        "InvalidRequestError",
+        "MissingDependencyError",
+        "NotFoundError",
+        "PermissionDeniedError",
+        "RootboundError",
+        "ServerError",
+        "WaitTimeoutError",
+    ),
+    "models": (
+        "Agent",
+        "AuditEntry",
+        "AuditSummary",
+        "Diff",
+        "Event",
+        "Gate",
+        "Root",
+        "Status",
+    ),
+    "objects": ("Attempt", "Decomposition", "Project", "Task"),
+    "widgets": ("AttemptStream", "AuditTable", "DiffView", "StackStatus", "TaskBoard"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "Agent",
+    "AsyncAttempt",
+    "AsyncClient",
+    "AsyncDecomposition",
+    "AsyncProject",
+    "AsyncTask",
+    "Attempt",
+    "AttemptStream",
+    "AuditEntry",
+    "AuditSummary",
+    "AuditTable",
+    "AuthenticationError",
+    "Client",
+    "ConflictError",
+    "ConnectionFailedError",
+    "Decomposition",
+    "DecompositionFailedError",
+    "DetachedInterrupt",
+    "Diff",
+    "DiffView",
+    "DiscoveryError",
+    "Event",
+    "Gate",
+    "InvalidRequestError",
+    "MissingDependencyError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "Project",
+    "Root",
+    "RootboundError",
+    "ServerError",
+    "StackStatus",
+    "Status",
+    "Task",
+    "TaskBoard",
+    "WaitTimeoutError",
+    "__version__",
+    "connect",
+    "connect_async",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _HOME.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Register ``%rootbound``; called by ``%load_ext rootbound``.
+
+    Parameters
+    ----------
+    ipython : InteractiveShell
+        The running IPython.
+    """
+    from .magics import RootboundMagics
+
+    ipython.register_magics(RootboundMagics)

@@ -1,0 +1,182 @@
+"""Longer conversations with the server, written once for both clients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from . import _operations as ops
+from . import models
+from ._transport import Flow, Pause, call
+from .discovery import Endpoint
+from .errors import (
+    ConnectionFailedError,
+    DecompositionFailedError,
+    DetachedInterrupt,
+    NotFoundError,
+    ServerError,
+    WaitTimeoutError,
+)
+
+A = TypeVar("A", bound=models.BaseAttempt)
+D = TypeVar("D", bound=models.BaseDecomposition)
+M = TypeVar("M", bound=models.Model)
+P = TypeVar("P", bound=models.BaseProject)
+T = TypeVar("T")
+
+PATIENCE_S = 60.0
+"""How long a server that is away is waited for while something is being watched."""
+
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 2.0
+
+
+def all_pages(
+    endpoint: Endpoint, cls: type[M], client: Any, *parts: object, **params: Any
+) -> Flow[list[M]]:
+    """Return every item of a list, following the cursors."""
+    items: list[M] = []
+    cursor: str | None = None
+    while True:
+        page = yield from call(endpoint, ops.page(cls, client, *parts, cursor=cursor, **params))
+        items += page.items
+        if page.next is None:
+            return items
+        if page.next == cursor:
+            raise ServerError("The server sent the same page twice; the list cannot be read.")
+        cursor = page.next
+
+
+def find_project(endpoint: Endpoint, cls: type[P], client: Any, wanted: str | None) -> Flow[P]:
+    """Return the project with an id or a name; for None the one made last."""
+    projects = yield from all_pages(endpoint, cls, client, "projects")
+    if not projects:
+        raise NotFoundError(
+            "There is no project yet; run `make demo`, or use client.projects.create()."
+        )
+    if wanted is None:
+        return max(projects, key=lambda item: str(item.raw.get("created_at") or ""))
+    found = [item for item in projects if wanted in (item.id, item.name)]
+    if len(found) != 1:
+        known = ", ".join(repr(item.name) for item in projects)
+        how = f"{len(found)} projects are" if found else "No project is"
+        raise NotFoundError(f"{how} called {wanted!r}; there are: {known}.")
+    return found[0]
+
+
+def _poll(
+    endpoint: Endpoint,
+    operation: Callable[[], ops.Operation[T]],
+    is_done: Callable[[T], bool],
+    timeout: float | None,
+    what: str,
+) -> Flow[T]:
+    """Ask again and again, ever slower, until `is_done`; outlast a restart of the server."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    away_since: float | None = None
+    pause = _FIRST_PAUSE_S
+    while True:
+        try:
+            state = yield from call(endpoint, operation())
+            away_since = None
+            if is_done(state):
+                return state
+        except ConnectionFailedError:
+            away_since = away_since or time.monotonic()
+            if time.monotonic() - away_since > PATIENCE_S:
+                raise
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise WaitTimeoutError(f"{what} did not finish within {timeout:g} s; it goes on.")
+        yield Pause(pause if left is None else min(pause, left))
+        pause = min(pause * 1.3, _LONGEST_PAUSE_S)
+
+
+def wait_attempt(
+    endpoint: Endpoint, attempt: A, timeout: float | None, report: Callable[[A], None]
+) -> Flow[A]:
+    """Wait until an attempt is neither queued nor at work."""
+    cls, client = type(attempt), attempt._client
+
+    def is_done(state: A) -> bool:
+        report(state)
+        return not state.is_live
+
+    return _poll(
+        endpoint,
+        lambda: ops.read(cls, client, "attempts", attempt.id),
+        is_done,
+        timeout,
+        f"Attempt {attempt.number}",
+    )
+
+
+def make_plan(
+    endpoint: Endpoint,
+    cls: type[D],
+    client: Any,
+    project_id: str,
+    body: dict[str, Any],
+    *,
+    wait: bool,
+    timeout: float | None,
+) -> Flow[D]:
+    """Ask the PM agent for a plan and, when asked to, wait for it."""
+    made = yield from call(
+        endpoint,
+        ops.write(cls, client, "POST", "projects", project_id, "decompositions", body=body),
+    )
+    if not wait:
+        return made
+    # With automatic approval, READY is only a moment on the way to APPROVED.
+    done = {"APPROVED", "FAILED"} if body.get("auto_approve") else {"READY", "APPROVED", "FAILED"}
+    ready = yield from _poll(
+        endpoint,
+        lambda: ops.read(cls, client, "decompositions", made.id),
+        lambda state: state.status in done,
+        timeout,
+        "The plan",
+    )
+    if ready.status == "FAILED":
+        reason = ready.failure_message or "The PM agent produced no usable plan."
+        raise DecompositionFailedError(reason, code=ready.failure, problem=ready.raw)
+    return ready
+
+
+@contextmanager
+def detaching(sentence: str) -> Iterator[None]:
+    """Turn Ctrl-C into `DetachedInterrupt`, which says that the work itself goes on."""
+    try:
+        yield
+    except DetachedInterrupt:
+        raise
+    except KeyboardInterrupt:
+        raise DetachedInterrupt(sentence) from None
+
+
+@contextmanager
+def attempt_progress(shown: bool) -> Iterator[Callable[[models.BaseAttempt], None]]:
+    """Yield a function that shows an attempt's state as a tqdm bar (or does nothing)."""
+    if not shown:
+        yield lambda _attempt: None
+        return
+    import warnings
+
+    with warnings.catch_warnings():
+        # Without ipywidgets tqdm falls back to text by itself; its advice is not for our users.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+        bar = tqdm(unit=" events", total=None, leave=True)
+
+    def report(attempt: models.BaseAttempt) -> None:
+        bar.set_description_str(f"attempt {attempt.number}: {attempt.status}", refresh=False)
+        bar.update(max(attempt.last_seq - bar.n, 0))
+        bar.refresh()
+
+    try:
+        yield report
+    finally:
+        bar.close()

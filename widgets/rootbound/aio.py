@@ -1,0 +1,487 @@
+"""The asynchronous client: the surface of `rootbound.client`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from . import _flows as flows
+from . import _operations as ops
+from . import models, stream
+from ._transport import AsyncTransport, Flow, call
+from .audit import AsyncAuditQuery
+from .discovery import Endpoint, find_endpoint
+
+T = TypeVar("T")
+M = TypeVar("M", bound=models.Model)
+
+
+async def connect_async(
+    url: str | None = None,
+    token: str | None = None,
+    *,
+    timeout: float = 30.0,  # noqa: ASYNC109 (a setting of the client, not a deadline of this call)
+    home: str | Path | None = None,
+) -> AsyncClient:
+    """Find the running Rootbound; parameters and errors as for `rootbound.connect`.
+
+    Returns
+    -------
+    AsyncClient
+        A client whose server has answered.
+    """
+    endpoint = await asyncio.to_thread(find_endpoint, url, token, home=home)
+    return AsyncClient(endpoint, timeout=timeout)
+
+
+class AsyncClient:
+    """A connection to one Rootbound server, for asyncio; see `Client`.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+        The server and the token.
+    timeout : float, default 30.0
+        Seconds to wait for an answer.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, timeout: float = 30.0) -> None:
+        self.endpoint = endpoint
+        self._transport = AsyncTransport(endpoint, timeout)
+        self.projects = AsyncProjects(self)
+        self.roots = AsyncRoots(self)
+        self.agents = AsyncAgents(self)
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient of {self.endpoint.url} ({self.endpoint.source})>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections; running work is not affected."""
+        await self._transport.close()
+
+    async def _run(self, flow: Flow[T]) -> T:
+        return await self._transport.run(flow)
+
+    async def _call(self, operation: ops.Operation[T]) -> T:
+        return await self._run(call(self.endpoint, operation))
+
+    async def _all(self, cls: type[M], *parts: object, **params: Any) -> list[M]:
+        return await self._run(flows.all_pages(self.endpoint, cls, self, *parts, **params))
+
+    async def me(self) -> models.Me:
+        """Return the user the server takes you for."""
+        return await self._call(ops.read(models.Me, None, "me"))
+
+    async def health(self) -> models.Health:
+        """Return the server's health, service by service."""
+        return await self._call(ops.read(models.Health, None, "health"))
+
+    async def status(self) -> models.Status:
+        """As `Client.status`."""
+        return await self._call(ops.read(models.Status, None, "local-access", "status"))
+
+    async def task(self, task_id: str) -> AsyncTask:
+        """Return a task by its id."""
+        return await self._call(ops.read(AsyncTask, self, "tasks", task_id))
+
+    async def attempt(self, attempt_id: str) -> AsyncAttempt:
+        """Return an attempt by its id."""
+        return await self._call(ops.read(AsyncAttempt, self, "attempts", attempt_id))
+
+    async def decomposition(self, decomposition_id: str) -> AsyncDecomposition:
+        """Return a plan by its id."""
+        return await self._call(
+            ops.read(AsyncDecomposition, self, "decompositions", decomposition_id)
+        )
+
+    def audit(
+        self,
+        *,
+        attempt: str | None = None,
+        project: str | None = None,
+        operation: str | None = None,
+        result: str | None = None,
+        path_prefix: str | None = None,
+        limit: int | None = None,
+        page_size: int = 200,
+    ) -> AsyncAuditQuery:
+        """As `Client.audit`; use ``async for``."""
+        return AsyncAuditQuery(
+            self,
+            attempt=attempt,
+            project=project,
+            operation=operation,
+            result=result,
+            path_prefix=path_prefix,
+            limit=limit,
+            page_size=page_size,
+        )
+
+    async def audit_summary(
+        self, *, attempt: str | None = None, project: str | None = None
+    ) -> models.AuditSummary:
+        """As `Client.audit_summary`."""
+        operation = ops.read(
+            models.AuditSummary, None, "audit", "summary", attempt=attempt, project=project
+        )
+        return await self._call(operation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsyncAttempt(models.BaseAttempt):
+    """As `Attempt`, awaited."""
+
+    @property
+    def client(self) -> AsyncClient:
+        """The client this attempt was read with."""
+        return self._client  # type: ignore[no-any-return]
+
+    async def refresh(self) -> AsyncAttempt:
+        """As `Attempt.refresh`."""
+        return await self.client.attempt(self.id)
+
+    async def events(
+        self, after: int = 0, follow: bool = False, *, through_review: bool = False
+    ) -> AsyncIterator[models.Event]:
+        """As `Attempt.events`; use ``async for``."""
+        if follow:
+            cursor = stream.StreamCursor(after, through_review=through_review)
+            async for event in stream.follow_events_async(self.client, self.id, cursor):
+                yield event
+            return
+        while stored := await self.client._call(
+            ops.events(self.id, after=after, limit=stream.PAGE)
+        ):
+            for event in stored:
+                yield event
+            after = stored[-1].seq
+
+    async def wait(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 (the synchronous surface has it too)
+        *,
+        progress: bool = True,
+    ) -> AsyncAttempt:
+        """As `Attempt.wait`; cancelling the task that waits does not cancel the attempt."""
+        with flows.attempt_progress(progress) as report:
+            return await self.client._run(
+                flows.wait_attempt(self.client.endpoint, self, timeout, report)
+            )
+
+    async def diff(self) -> models.Diff:
+        """As `Attempt.diff`."""
+        return await self.client._call(ops.read(models.Diff, None, "attempts", self.id, "diff"))
+
+    async def gates(self) -> models.Gates:
+        """As `Attempt.gates`."""
+        return await self.client._call(ops.gates(self.id))
+
+    async def approve(self) -> AsyncAttempt:
+        """As `Attempt.approve`."""
+        return await self._post("approve")
+
+    async def reject(self, reason: str = "") -> AsyncAttempt:
+        """As `Attempt.reject`."""
+        return await self._post("reject", reason=reason)
+
+    async def cancel(self) -> AsyncAttempt:
+        """As `Attempt.cancel`."""
+        return await self._post("cancel")
+
+    async def retry(self, feedback: str | None = None) -> AsyncAttempt:
+        """As `Attempt.retry`."""
+        return await self._post("retry", feedback=feedback)
+
+    def audit(self, **filters: Any) -> AsyncAuditQuery:
+        """As `Attempt.audit`."""
+        return self.client.audit(attempt=self.id, **filters)
+
+    async def audit_summary(self) -> models.AuditSummary:
+        """As `Attempt.audit_summary`."""
+        return await self.client.audit_summary(attempt=self.id)
+
+    async def _post(self, verb: str, **body: Any) -> AsyncAttempt:
+        body = ops.without_none(**body)
+        return await self.client._call(
+            ops.write(AsyncAttempt, self.client, "POST", "attempts", self.id, verb, body=body)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsyncTask(models.BaseTask):
+    """As `Task`, awaited."""
+
+    @property
+    def client(self) -> AsyncClient:
+        """The client this task was read with."""
+        return self._client  # type: ignore[no-any-return]
+
+    @property
+    def latest_attempt(self) -> AsyncAttempt | None:
+        """The newest attempt as of when the task was read; None when there is none."""
+        raw = self.raw.get("latest_attempt")
+        return None if raw is None else AsyncAttempt.from_json(raw, self.client)
+
+    async def refresh(self) -> AsyncTask:
+        """As `Task.refresh`."""
+        return await self.client.task(self.id)
+
+    async def start(
+        self,
+        reference_paths: Sequence[str | PathLike[str]] | None = None,
+        *,
+        agent_id: str | None = None,
+    ) -> AsyncAttempt:
+        """As `Task.start`."""
+        return await self.client._call(
+            ops.write(
+                AsyncAttempt,
+                self.client,
+                "POST",
+                "tasks",
+                self.id,
+                "attempts",
+                body=ops.start_body(reference_paths, agent_id),
+            )
+        )
+
+    async def attempts(self) -> list[AsyncAttempt]:
+        """As `Task.attempts`."""
+        return await self.client._all(AsyncAttempt, "tasks", self.id, "attempts")
+
+    async def update(self, **changes: Any) -> AsyncTask:
+        """As `Task.update`."""
+        return await self.client._call(
+            ops.write(AsyncTask, self.client, "PATCH", "tasks", self.id, body=changes)
+        )
+
+    async def delete(self) -> None:
+        """As `Task.delete`."""
+        await self.client._call(ops.delete("tasks", self.id))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsyncDecomposition(models.BaseDecomposition):
+    """As `Decomposition`, awaited."""
+
+    @property
+    def client(self) -> AsyncClient:
+        """The client this plan was read with."""
+        return self._client  # type: ignore[no-any-return]
+
+    async def refresh(self) -> AsyncDecomposition:
+        """As `Decomposition.refresh`."""
+        return await self.client.decomposition(self.id)
+
+    async def approve(self, tasks: Sequence[dict[str, Any]] | None = None) -> AsyncDecomposition:
+        """As `Decomposition.approve`."""
+        return await self.client._call(
+            ops.write(
+                AsyncDecomposition,
+                self.client,
+                "POST",
+                "decompositions",
+                self.id,
+                "approve",
+                body={} if tasks is None else {"tasks": list(tasks)},
+            )
+        )
+
+    async def tasks(self) -> list[AsyncTask]:
+        """As `Decomposition.tasks`."""
+        return [await self.client.task(task_id) for task_id in self.tasks_created]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsyncProject(models.BaseProject):
+    """As `Project`, awaited."""
+
+    @property
+    def client(self) -> AsyncClient:
+        """The client this project was read with."""
+        return self._client  # type: ignore[no-any-return]
+
+    async def refresh(self) -> AsyncProject:
+        """As `Project.refresh`."""
+        return await self.client.projects.get(self.id)
+
+    async def tasks(self) -> list[AsyncTask]:
+        """As `Project.tasks`."""
+        return await self.client._all(AsyncTask, "projects", self.id, "tasks")
+
+    async def create_task(
+        self,
+        title: str,
+        *,
+        description: str = "",
+        role: str = "BACKEND",
+        priority: int = 0,
+        dependencies: Sequence[AsyncTask | str] = (),
+        auto_start: bool | None = None,
+    ) -> AsyncTask:
+        """As `Project.create_task`."""
+        body = ops.task_body(title, description, role, priority, dependencies, auto_start)
+        return await self.client._call(
+            ops.write(AsyncTask, self.client, "POST", "projects", self.id, "tasks", body=body)
+        )
+
+    async def plan(
+        self,
+        prompt: str,
+        auto_approve: bool = False,
+        wait: bool = True,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 (the synchronous surface has it too)
+        agent_id: str | None = None,
+    ) -> AsyncDecomposition:
+        """As `Project.plan`."""
+        body = ops.without_none(prompt=prompt, auto_approve=auto_approve, agent_id=agent_id)
+        return await self.client._run(
+            flows.make_plan(
+                self.client.endpoint,
+                AsyncDecomposition,
+                self.client,
+                self.id,
+                body,
+                wait=wait,
+                timeout=timeout,
+            )
+        )
+
+    async def update(self, **changes: Any) -> AsyncProject:
+        """As `Project.update`."""
+        return await self.client._call(
+            ops.write(AsyncProject, self.client, "PATCH", "projects", self.id, body=changes)
+        )
+
+    async def delete(self) -> None:
+        """As `Project.delete`."""
+        await self.client.projects.delete(self.id)
+
+    def audit(self, **filters: Any) -> AsyncAuditQuery:
+        """As `Project.audit`."""
+        return self.client.audit(project=self.id, **filters)
+
+    async def audit_summary(self) -> models.AuditSummary:
+        """As `Project.audit_summary`."""
+        return await self.client.audit_summary(project=self.id)
+
+
+class AsyncProjects:
+    """As `Projects`, awaited."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def get(self, project_id: str) -> AsyncProject:
+        """As `Projects.get`."""
+        return await self._client._call(
+            ops.read(AsyncProject, self._client, "projects", project_id)
+        )
+
+    async def find(self, wanted: str | None = None) -> AsyncProject:
+        """As `Projects.find`."""
+        client = self._client
+        return await client._run(flows.find_project(client.endpoint, AsyncProject, client, wanted))
+
+    async def create(
+        self,
+        name: str,
+        repo_path: str | PathLike[str],
+        *,
+        install_cmd: str | None = None,
+        test_cmd: str | None = None,
+        lint_cmd: str | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> AsyncProject:
+        """As `Projects.create`."""
+        commands = {"install_cmd": install_cmd, "test_cmd": test_cmd, "lint_cmd": lint_cmd}
+        body = ops.project_body(name, repo_path, config, commands)
+        return await self._client._call(
+            ops.write(AsyncProject, self._client, "POST", "projects", body=body)
+        )
+
+    async def delete(self, project_id: str) -> None:
+        """As `Projects.delete`."""
+        await self._client._call(ops.delete("projects", project_id))
+
+    async def list(self) -> list[AsyncProject]:
+        """As `Projects.list`."""
+        return await self._client._all(AsyncProject, "projects")
+
+
+class AsyncRoots:
+    """As `Roots`, awaited."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def add(self, path: str | PathLike[str]) -> models.Root:
+        """As `Roots.add`."""
+        body = {"path": ops.absolute(path)}
+        return await self._client._call(
+            ops.write(models.Root, None, "POST", "local-access", "roots", body=body)
+        )
+
+    async def remove(self, root_id: str) -> None:
+        """As `Roots.remove`."""
+        await self._client._call(ops.delete("local-access", "roots", root_id))
+
+    async def enable(self, root_id: str, enabled: bool = True) -> models.Root:
+        """As `Roots.enable`."""
+        body = {"is_enabled": enabled}
+        return await self._client._call(
+            ops.write(models.Root, None, "PATCH", "local-access", "roots", root_id, body=body)
+        )
+
+    async def list(self) -> list[models.Root]:
+        """As `Roots.list`."""
+        return await self._client._all(models.Root, "local-access", "roots")
+
+
+class AsyncAgents:
+    """As `Agents`, awaited."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def get(self, agent_id: str) -> models.Agent:
+        """As `Agents.get`."""
+        return await self._client._call(ops.read(models.Agent, None, "agents", agent_id))
+
+    async def create(
+        self, name: str, *, provider: str, model: str, role: str, **fields: Any
+    ) -> models.Agent:
+        """As `Agents.create`."""
+        body = {"name": name, "provider": provider, "model": model, "role": role, **fields}
+        return await self._client._call(ops.write(models.Agent, None, "POST", "agents", body=body))
+
+    async def update(self, agent_id: str, **changes: Any) -> models.Agent:
+        """As `Agents.update`."""
+        return await self._client._call(
+            ops.write(models.Agent, None, "PATCH", "agents", agent_id, body=changes)
+        )
+
+    async def delete(self, agent_id: str) -> None:
+        """As `Agents.delete`."""
+        await self._client._call(ops.delete("agents", agent_id))
+
+    async def list(self) -> list[models.Agent]:
+        """As `Agents.list`."""
+        return await self._client._all(models.Agent, "agents")

@@ -1,0 +1,297 @@
+"""The command line: ``rootbound up | down | status | doctor | token | logs``, and more.
+
+A group of commands is a module with ``add_parser(subparsers)``, which adds its parsers and sets
+each one's ``run`` default to a function from the parsed arguments to an exit code. `_GROUPS` names
+the modules; those that are not installed are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rootbound import paths
+from rootbound._version import __version__
+
+if TYPE_CHECKING:
+    from rootbound_server_ext.stack.api import StackInfo
+    from rootbound_server_ext.stack.doctor import Check
+
+__all__ = ["CommandError", "add_parser", "main"]
+
+Subparsers = Any  # argparse's own type has no public name
+
+_GROUPS = ("rootbound.cli", "rootbound.demo")
+
+_OK, _FAILED, _USAGE, _NOT_RUNNING, _INTERRUPTED = 0, 1, 2, 3, 130
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LOGS = ("guard", "postgres", "redis", "migrate", "backend", "worker", "beat", "lda")
+_MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
+
+
+class CommandError(Exception):
+    """A command cannot do what was asked; the message is one sentence for people."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name; default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 refused or failed, 2 wrong usage, 3 (``status``) not running.
+    """
+    parser = argparse.ArgumentParser(
+        prog="rootbound", description="Run AI coding agents on your own machine, confined."
+    )
+    parser.add_argument("--version", action="version", version=f"rootbound {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in _GROUPS:
+        if name == "rootbound.cli":
+            add_parser(subparsers)
+        elif importlib.util.find_spec(name) is not None:
+            importlib.import_module(name).add_parser(subparsers)
+    options = parser.parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except CommandError as error:
+        _say(str(error), sys.stderr)
+        return _FAILED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # `rootbound logs backend | head`
+        sys.stderr.close()
+        return _OK
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the stack's commands.
+
+    Parameters
+    ----------
+    subparsers
+        What `argparse.ArgumentParser.add_subparsers` returned.
+    """
+    up = subparsers.add_parser("up", help="start the services, or find them running")
+    up.add_argument("--json", action="store_true", help="print the result as JSON")
+    up.add_argument("--with-pid", type=int, metavar="PID", help="stop when this process ends")
+    up.add_argument("--timeout", type=float, default=180, metavar="S", help="seconds (default 180)")
+    up.set_defaults(run=_up)
+
+    down = subparsers.add_parser("down", help="stop the services")
+    down.set_defaults(run=_down)
+
+    status = subparsers.add_parser(
+        "status",
+        help="show the services",
+        description="Exit code 0: all ready; 1: running, but not all ready; 3: not running.",
+    )
+    status.add_argument("--json", action="store_true", help="print the state as JSON")
+    status.set_defaults(run=_status)
+
+    doctor = subparsers.add_parser("doctor", help="check this machine, and say how to mend it")
+    doctor.add_argument("--json", action="store_true", help="print the checks as JSON")
+    doctor.set_defaults(run=_doctor)
+
+    token = subparsers.add_parser("token", help="print a bearer token for the API")
+    token.add_argument(
+        "--ttl",
+        type=_duration,
+        default=86400,
+        metavar="TIME",
+        help="90s, 30m, 12h, 7d (default 1d)",
+    )
+    token.set_defaults(run=_token)
+
+    logs = subparsers.add_parser("logs", help="show a service's log")
+    logs.add_argument("service", choices=_LOGS, metavar="SERVICE", help=", ".join(_LOGS))
+    logs.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
+    logs.add_argument("-n", "--lines", type=_count, default=50, metavar="N", help="default 50")
+    logs.set_defaults(run=_logs)
+
+
+def _duration(text: str) -> int:
+    match = re.fullmatch(r"(\d+)([smhd]?)", text.strip())
+    if match is None or int(match.group(1)) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90s, 30m, 12h or 7d")
+    return int(match.group(1)) * _UNITS[match.group(2)]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines")
+    return int(text)
+
+
+def _say(text: str, stream: TextIO | None = None) -> None:
+    print(text, file=stream or sys.stdout, flush=True)
+
+
+def _module(name: str) -> Any:
+    """Import a module of the server part, which a kernel's environment need not have."""
+    try:
+        return importlib.import_module(f"rootbound_server_ext.stack.{name}")
+    except ModuleNotFoundError as error:
+        raise CommandError(
+            f"This command needs the server part ({error.name} is missing): "
+            'pip install "rootbound[server]"'
+        ) from error
+
+
+def _up(options: argparse.Namespace) -> int:
+    api = _module("api")
+    try:
+        info: StackInfo = api.start(
+            None,
+            stop_with_pid=options.with_pid,
+            timeout_s=options.timeout,
+            progress=lambda text: _say(text, sys.stderr),
+        )
+    except api.StackError as error:
+        return _report_failure(error, as_json=options.json)
+    except KeyboardInterrupt:
+        _say("The services go on starting; `rootbound down` stops them.", sys.stderr)
+        return _INTERRUPTED
+    if options.json:
+        _say(json.dumps(info.to_json(), indent=2))
+    else:
+        _say(f"Rootbound is ready at {info.url} (state folder {paths.state_dir()}).")
+    return _OK
+
+
+def _report_failure(error: Any, *, as_json: bool) -> int:
+    if as_json:
+        facts = {"error": error.message, "service": error.service, "log_tail": error.log_tail}
+        _say(json.dumps(facts, indent=2))
+        return _FAILED
+    _say(error.message, sys.stderr)
+    if error.log_tail:
+        _say("The last lines of its log:", sys.stderr)
+        for line in error.log_tail.splitlines():
+            _say(f"  {line}", sys.stderr)
+    return _FAILED
+
+
+def _down(_: argparse.Namespace) -> int:
+    api = _module("api")
+    try:
+        was_running = api.down(None, progress=lambda text: _say(text, sys.stderr))
+    except api.StackError as error:
+        return _report_failure(error, as_json=False)
+    _say("Rootbound is stopped." if was_running else "Rootbound was not running.")
+    return _OK
+
+
+def _status(options: argparse.Namespace) -> int:
+    api = _module("api")
+    try:
+        info: StackInfo | None = api.status(None)
+    except api.StackError as error:
+        return _report_failure(error, as_json=options.json)
+    if options.json:
+        _say(
+            json.dumps({"running": info is not None, **(info.to_json() if info else {})}, indent=2)
+        )
+    elif info is None:
+        _say("Rootbound is not running; start it with `rootbound up`.")
+    else:
+        _print_status(info)
+    if info is None:
+        return _NOT_RUNNING
+    return _OK if info.ready else _FAILED
+
+
+def _print_status(info: StackInfo) -> None:
+    _say(f"Rootbound {info.rootbound} at {info.url}, up since {info.started_at}")
+    for name, service in info.services.items():
+        pid = str(service.pid) if service.pid else "-"
+        _say(f"  {name:<9} {service.state:<9} {pid:>8}  {service.address or ''}".rstrip())
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    checks: list[Check] = _module("doctor").examine(paths.state_dir())
+    if options.json:
+        _say(json.dumps([check.to_json() for check in checks], indent=2))
+    else:
+        for check in checks:
+            _say(f"[{_MARKS[check.state]}] {check.name}: {check.detail}")
+            if check.fix:
+                _say(f"       -> {check.fix}")
+    return _FAILED if any(check.state == "fail" for check in checks) else _OK
+
+
+def _token(options: argparse.Namespace) -> int:
+    secrets = _module("secrets")
+    errors = _module("errors")
+    try:
+        _say(secrets.issue_api_token(None, ttl_s=options.ttl))
+    except errors.StackError as error:
+        raise CommandError(error.message) from error
+    return _OK
+
+
+def _logs(options: argparse.Namespace) -> int:
+    path = paths.logs_dir() / f"{options.service}.log"
+    try:
+        _print_tail(path, options.lines)
+        if options.follow:
+            _follow(path)
+    except FileNotFoundError as error:
+        raise CommandError(
+            f"There is no log {path}; the service has not been started in this state folder."
+        ) from error
+    except OSError as error:
+        raise CommandError(f"The log {path} cannot be read: {error.strerror}.") from error
+    return _OK
+
+
+def _print_tail(path: Path, lines: int) -> None:
+    with path.open("rb") as file:
+        end = position = file.seek(0, 2)
+        data = b""
+        while position > 0 and data.count(b"\n") <= lines:
+            position = max(0, position - 65536)
+            file.seek(position)
+            data = file.read(end - position)
+    wanted = data.decode(errors="replace").splitlines()[-lines:] if lines else []
+    for line in wanted:
+        _say(line)
+
+
+def _follow(path: Path) -> None:
+    file = path.open("rb")
+    try:
+        file.seek(0, 2)
+        while True:
+            if chunk := file.read(65536):
+                print(chunk.decode(errors="replace"), end="", flush=True)
+                continue
+            time.sleep(0.2)
+            # A start may have moved a grown log aside.
+            if (
+                path.exists()
+                and path.stat().st_ino != Path(f"/dev/fd/{file.fileno()}").stat().st_ino
+            ):
+                file.close()
+                file = path.open("rb")
+    finally:
+        file.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,9 @@
+"""The notebook widgets: live views in JupyterLab, static HTML everywhere else."""
+
+from .attempt_stream import AttemptStream
+from .audit_table import AuditTable
+from .board import TaskBoard
+from .diff_view import DiffView
+from .stack_status import StackStatus
+
+__all__ = ["AttemptStream", "AuditTable", "DiffView", "StackStatus", "TaskBoard"]

@@ -1,0 +1,87 @@
+"""The audit log of an attempt or a project."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from .. import _html as html
+from ..errors import InvalidRequestError
+from ..models import AuditSummary
+from ..objects import Attempt, Project
+from .base import BaseWidget, text_param
+from .feed import Source
+
+_PAGE = 200
+_POLL_S = 3.0
+_FILTERS = ("operation", "result", "path_prefix")
+
+
+class AuditTable(BaseWidget):
+    """A live, paged view of audit entries.
+
+    Parameters
+    ----------
+    target : Attempt or Project
+        Whose file operations to show.
+    **kwargs
+        Traits, such as ``theme``.
+    """
+
+    _bundle = "audit_table"
+
+    def __init__(self, target: Attempt | Project, **kwargs: Any) -> None:
+        self._target = target
+        self._filter: dict[str, str] = {}
+        self._counts: list[dict[str, Any]] = []
+        super().__init__(**kwargs)
+        self._handlers |= {"load_more": self._load_more, "set_filter": self._set_filter}
+
+    def _load(self) -> dict[str, Any]:
+        self._counts = list(self._target.audit_summary().counts)
+        return {**self._page(None), "counts": self._counts, "filter": self._filter}
+
+    def _page(self, cursor: str | None) -> dict[str, Any]:
+        page = self._target.audit(page_size=_PAGE, **self._filter).page(cursor)
+        return {"rows": [entry.raw for entry in page.items], "next": page.next}
+
+    def _source(self) -> Source:
+        # Bound to names, so that the thread does not keep the widget alive.
+        target = self._target
+
+        def follow(stop: threading.Event) -> Iterator[AuditSummary]:
+            while not stop.wait(_POLL_S):
+                yield target.audit_summary()
+
+        return follow
+
+    def _take(self, items: list[Any]) -> None:
+        counts = list(items[-1].counts)
+        if counts != self._counts:
+            self._state = self._load()
+            self._push("audit", self._state)
+
+    def _load_more(self, params: dict[str, Any]) -> dict[str, Any]:
+        return self._page(text_param(params, "cursor"))
+
+    def _set_filter(self, params: dict[str, Any]) -> dict[str, Any]:
+        chosen = params.get("filter") or {}
+        if not isinstance(chosen, dict):
+            raise InvalidRequestError("filter must be an object.", code="invalid-params")
+        # The scope (attempt or project) is Python's to choose, so other fields are left out.
+        before = self._filter
+        self._filter = {name: str(chosen[name]) for name in _FILTERS if chosen.get(name)}
+        try:
+            self._state = self._load()
+        except Exception:
+            self._filter = before
+            raise
+        return self._state
+
+    def to_html(self) -> str:
+        """Return the counts and the newest entries as static HTML, read from the server now."""
+        page = self._target.audit(**self._filter).page(limit=50)
+        note = f"the newest {len(page.items)}" if page.next else f"{len(page.items)} in all"
+        summary = html.audit_summary(self._target.audit_summary())
+        return summary + html.audit(page.items, title="Audit (snapshot)", note=note)
