@@ -1,0 +1,91 @@
+"""Where a process tree may write and read, decided on real paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+
+class RefusedError(Exception):
+    """The operation is outside the policy."""
+
+    def __init__(self, operation: str, path: bytes) -> None:
+        super().__init__(path)
+        self.operation = operation
+        self.path = path
+
+
+class Boundary:
+    """Where the tree may write and read, on real paths.
+
+    Parameters
+    ----------
+    roots
+        Writable folders, each with whether `.git` is carved out of it.
+    readable
+        Files and folders that are readable besides.
+    listable
+        Folders that can be listed, without what is in them.
+    devices
+        Device files that may be opened for writing.
+    protected
+        Paths that are never writable, whatever contains them.
+    """
+
+    def __init__(
+        self,
+        *,
+        roots: Sequence[tuple[str, bool]],
+        readable: Sequence[str],
+        listable: Sequence[str],
+        devices: Sequence[str],
+        protected: Sequence[str],
+    ) -> None:
+        self.roots = [(os.fsencode(path) + b"/", guarded) for path, guarded in roots]
+        self._inside = tuple(prefix for prefix, _ in self.roots)
+        self._readable = tuple(os.fsencode(path).rstrip(b"/") + b"/" for path in readable)
+        self._readable_exact = {os.fsencode(path) for path in (*readable, *listable, *devices)}
+        self.devices = {os.fsencode(path) for path in devices}
+        self._protected = tuple(os.fsencode(path) + b"/" for path in protected)
+
+    def root_of(self, real: bytes) -> int | None:
+        """Return the index of the root that may be changed at this path, else None."""
+        slashed = real + b"/"
+        if slashed.startswith(self._protected):
+            return None
+        for index, (prefix, guarded) in enumerate(self.roots):
+            if slashed.startswith(prefix):
+                if guarded and b"/.git/" in slashed[len(prefix) - 1 :].lower():
+                    return None
+                return index
+        return None
+
+    def holds_protected(self, real: bytes) -> bool:
+        """Tell whether moving this path would move a protected one."""
+        return any(path.startswith(real + b"/") for path in self._protected)
+
+    def inside(self, real: bytes) -> bool:
+        """Tell whether the path lies in a root."""
+        return (real + b"/").startswith(self._inside)
+
+    def may_read(self, real: bytes) -> bool:
+        """Tell whether the path is readable without being in a root."""
+        return real in self._readable_exact or (real + b"/").startswith(self._readable)
+
+
+def real_path(fd: int) -> bytes:
+    return os.readlink(b"/proc/self/fd/%d" % fd)  # noqa: PTH115 - bytes
+
+
+def no_file_system(real: bytes) -> bool:
+    """Tell whether this is a pipe, a socket or a memory file: nothing that a path could name."""
+    return not real.startswith(b"/") or real.startswith(b"/memfd:")
+
+
+def split_path(path: bytes) -> tuple[bytes, bytes]:
+    """Split into the folder part and the last component, which keeps a trailing slash."""
+    stripped = path.rstrip(b"/")
+    if not stripped:
+        return b"/", b"."
+    head, separator, last = stripped.rpartition(b"/")
+    return (head + separator) or b".", last + path[len(stripped) : len(stripped) + 1]
