@@ -1,0 +1,194 @@
+"""The way to the backend: an HTTP and WebSocket client over a unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
+
+from .headers import BACKEND_HOST
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["BackendConnection", "BackendLost", "BackendUnreachable", "WebSocketRefused"]
+
+_CONNECT_TIMEOUT_S = 5.0
+# Shorter than any server's own, so that a write never meets a connection the server just closed.
+_KEEPALIVE_S = 2.0
+_CLOSE_TIMEOUT_S = 2.0
+_MAX_HEADER_BYTES = 65536
+
+
+class BackendUnreachable(Exception):  # noqa: N818 (a state, reported as a problem)
+    """Nobody listens on the backend's socket; the request was not sent."""
+
+
+class BackendLost(Exception):  # noqa: N818
+    """The backend went away after the request was sent; what it did is unknown."""
+
+
+class WebSocketRefused(Exception):  # noqa: N818
+    """The backend refused a WebSocket handshake.
+
+    Attributes
+    ----------
+    status : int
+        The HTTP status of the refusal.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"The backend refused the WebSocket with status {status}.")
+        self.status = status
+
+
+class BackendConnection:
+    """A pool of connections to one unix socket.
+
+    Parameters
+    ----------
+    socket_path
+        Absolute path of the backend's socket; it need not exist yet.
+    """
+
+    def __init__(self, socket_path: str) -> None:
+        self.socket_path = socket_path
+        self._session: aiohttp.ClientSession | None = None
+        self._opening = asyncio.Lock()
+
+    async def _open(self) -> aiohttp.ClientSession:
+        async with self._opening:
+            if self._session is None:
+                # The import takes 0.4 s: in a thread, Jupyter's loop goes on meanwhile.
+                aiohttp = await asyncio.to_thread(importlib.import_module, "aiohttp")
+                await asyncio.to_thread(importlib.import_module, "jwt")
+                self._session = aiohttp.ClientSession(
+                    # No limit: every open stream holds a connection for as long as it is watched.
+                    connector=aiohttp.UnixConnector(
+                        self.socket_path, limit=0, keepalive_timeout=_KEEPALIVE_S
+                    ),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    auto_decompress=False,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
+                    skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+                    max_line_size=_MAX_HEADER_BYTES,
+                    max_field_size=_MAX_HEADER_BYTES,
+                    trust_env=False,
+                )
+            return self._session
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        headers: Iterable[tuple[str, str]],
+        body: AsyncIterator[bytes] | None,
+    ) -> aiohttp.ClientResponse:
+        """Send a request and return the answer once its head has arrived.
+
+        Parameters
+        ----------
+        method
+            HTTP method.
+        target
+            Path and query, percent-encoded; sent as they are.
+        headers
+            Headers to send. With a body, ``Content-Length`` among them decides the framing;
+            without it the body is sent chunked.
+        body
+            Chunks of the body, or None.
+
+        Raises
+        ------
+        BackendUnreachable
+            When no connection could be made.
+        BackendLost
+            When the connection broke before the answer's head.
+        """
+        session = await self._open()
+        import aiohttp
+        from multidict import CIMultiDict
+        from yarl import URL
+
+        try:
+            return await session.request(
+                method,
+                URL(f"http://{BACKEND_HOST}{target}", encoded=True),
+                headers=CIMultiDict(headers),
+                data=body,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
+            raise BackendUnreachable(str(exc)) from exc
+        except aiohttp.ClientError as exc:
+            raise BackendLost(str(exc)) from exc
+
+    async def websocket(
+        self,
+        target: str,
+        headers: Iterable[tuple[str, str]],
+        *,
+        protocols: tuple[str, ...],
+        max_message_bytes: int,
+    ) -> aiohttp.ClientWebSocketResponse:
+        """Open a WebSocket; return when the backend has accepted it.
+
+        Parameters
+        ----------
+        target
+            Path and query, percent-encoded.
+        headers
+            Headers of the handshake.
+        protocols
+            Sub-protocols the client offers, in its order.
+        max_message_bytes
+            Largest message the backend may send.
+
+        Raises
+        ------
+        WebSocketRefused
+            When the backend answers anything but 101.
+        BackendUnreachable
+            When no connection could be made.
+        BackendLost
+            When the connection broke during the handshake.
+        """
+        session = await self._open()
+        import aiohttp
+        from multidict import CIMultiDict
+        from yarl import URL
+
+        try:
+            return await session.ws_connect(
+                URL(f"http://{BACKEND_HOST}{target}", encoded=True),
+                headers=CIMultiDict(headers),
+                protocols=protocols,
+                max_msg_size=max_message_bytes,
+                timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT_S),
+                # No heartbeat: a socket file reports a dead peer at once, and a heartbeat would
+                # count a client that reads slowly as a dead backend.
+                heartbeat=None,
+            )
+        except aiohttp.WSServerHandshakeError as exc:
+            raise WebSocketRefused(exc.status) from exc
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
+            raise BackendUnreachable(str(exc)) from exc
+        except aiohttp.ClientError as exc:
+            raise BackendLost(str(exc)) from exc
+
+    async def is_listening(self) -> bool:
+        """Tell whether somebody accepts connections on the socket."""
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                _, writer = await asyncio.open_unix_connection(self.socket_path)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
+    async def close(self) -> None:
+        """Close every connection; later requests open new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
