@@ -1,0 +1,199 @@
+import type { JSX } from 'preact';
+import { useState } from 'preact/hooks';
+
+import { isLive } from '../model/types';
+import type { Task } from '../model/types';
+import type { BoardStore } from '../stores/board';
+import { Button, DeniedTag, GateLights, ReasonLine, ReplayTag, StatusChip } from './common';
+import { useTrans } from './context';
+
+export interface CardProps {
+  task: Task;
+  store: BoardStore;
+  live: boolean;
+  /** Whether this card is the board's one tab stop. */
+  active: boolean;
+  expanded: boolean;
+  onActivate(): void;
+  onToggle(): void;
+  onOpenAttempt?: (attemptId: string) => void;
+}
+
+export function Card(props: CardProps): JSX.Element {
+  const { task, store, active, expanded } = props;
+  const trans = useTrans();
+  const attempt = task.latest_attempt;
+  const blockers = store.blockers(task);
+  return (
+    <li
+      class={`jp-rootbound-Card${expanded ? ' jp-mod-expanded' : ''}`}
+      data-task={task.id}
+      data-status={task.status}
+      tabIndex={active ? 0 : -1}
+      aria-label={task.title}
+      aria-busy={store.busy.value.has(task.id)}
+      onFocus={props.onActivate}
+      onClick={props.onToggle}
+    >
+      <div class="jp-rootbound-Card-head">
+        <span class="jp-rootbound-Role" data-role={task.agent_role}>
+          {task.agent_role}
+        </span>
+        {task.priority !== 0 && (
+          <span class="jp-rootbound-Priority" title={trans.__('Priority %1', task.priority)}>
+            P{task.priority}
+          </span>
+        )}
+        {attempt && (
+          <span class="jp-rootbound-Card-number" title={trans.__('Attempt %1', attempt.number)}>
+            #{attempt.number}
+          </span>
+        )}
+        {attempt && <StatusChip status={attempt.status} />}
+      </div>
+      <div class="jp-rootbound-Card-title">{task.title}</div>
+      {blockers.length > 0 && (
+        <p class="jp-rootbound-Card-blocked">
+          {trans.__(
+            'Blocked by: %1',
+            blockers.map(one => one.title ?? trans.__('another task')).join(', ')
+          )}
+        </p>
+      )}
+      {attempt && (
+        <div class="jp-rootbound-Card-facts">
+          <GateLights gates={attempt.gates} />
+          <DeniedTag count={attempt.denied_count} />
+          {attempt.agent?.is_replay && <ReplayTag />}
+        </div>
+      )}
+      {attempt && <ReasonLine attempt={attempt} />}
+      {expanded && task.description && (
+        <p class="jp-rootbound-Card-description">{task.description}</p>
+      )}
+      <CardActions {...props} blocked={blockers.length > 0} />
+    </li>
+  );
+}
+
+function CardActions(props: CardProps & { blocked: boolean }): JSX.Element {
+  const { task, store, live, active, blocked, onOpenAttempt } = props;
+  const trans = useTrans();
+  const [rejecting, setRejecting] = useState(false);
+  const attempt = task.latest_attempt;
+  const disabled = !live || store.busy.value.has(task.id);
+  const tabIndex = active ? 0 : -1;
+  const running = attempt !== null && isLive(attempt.status);
+  const reviewing = attempt !== null && attempt.status === 'REVIEW';
+  if (rejecting && reviewing) {
+    return (
+      <RejectForm
+        onCancel={() => setRejecting(false)}
+        onReject={async reason => {
+          if (await store.reject(task, reason)) {
+            setRejecting(false);
+          }
+        }}
+        disabled={disabled}
+      />
+    );
+  }
+  return (
+    <div class="jp-rootbound-Actions" role="group" aria-label={trans.__('Actions')}>
+      {attempt && onOpenAttempt && (
+        <Button tabIndex={tabIndex} onClick={() => onOpenAttempt(attempt.id)}>
+          {trans.__('Open')}
+        </Button>
+      )}
+      {task.status === 'TODO' && !running && (
+        <Button
+          kind={blocked ? 'plain' : 'primary'}
+          tabIndex={tabIndex}
+          disabled={disabled || blocked}
+          onClick={() => void store.start(task)}
+        >
+          {attempt ? trans.__('Start again') : trans.__('Start')}
+        </Button>
+      )}
+      {reviewing && (
+        <>
+          <Button
+            kind="primary"
+            tabIndex={tabIndex}
+            disabled={disabled}
+            onClick={() => void store.approve(task)}
+          >
+            {trans.__('Approve')}
+          </Button>
+          <Button
+            kind="danger"
+            tabIndex={tabIndex}
+            disabled={disabled}
+            onClick={() => setRejecting(true)}
+          >
+            {trans.__('Reject…')}
+          </Button>
+        </>
+      )}
+      {running && (
+        <Button
+          kind="danger"
+          tabIndex={tabIndex}
+          disabled={disabled}
+          onClick={() => void store.cancel(task)}
+        >
+          {trans.__('Cancel')}
+        </Button>
+      )}
+    </div>
+  );
+}
+
+interface RejectFormProps {
+  onReject(reason: string): void;
+  onCancel(): void;
+  disabled: boolean;
+}
+
+/** Asks why, because the reason is what the next attempt learns from. */
+export function RejectForm({ onReject, onCancel, disabled }: RejectFormProps): JSX.Element {
+  const trans = useTrans();
+  const [reason, setReason] = useState('');
+  const submit = (event: Event): void => {
+    event.preventDefault();
+    if (reason.trim()) {
+      onReject(reason.trim());
+    }
+  };
+  return (
+    <form
+      class="jp-rootbound-RejectForm"
+      onSubmit={submit}
+      onClick={event => event.stopPropagation()}
+      onKeyDown={event => {
+        // The board's arrow keys must not act on what is typed here.
+        event.stopPropagation();
+        if (event.key === 'Escape') {
+          onCancel();
+        }
+      }}
+    >
+      <input
+        class="jp-rootbound-Input"
+        aria-label={trans.__('Reason for the rejection')}
+        placeholder={trans.__('What should be different?')}
+        value={reason}
+        onInput={event => setReason(event.currentTarget.value)}
+        ref={input => input?.focus()}
+      />
+      <button
+        type="submit"
+        class="jp-rootbound-Button jp-mod-danger"
+        disabled={disabled || !reason.trim()}
+      >
+        {trans.__('Reject')}
+      </button>
+      <Button onClick={onCancel}>{trans.__('Back')}</Button>
+    </form>
+  );
+}

@@ -1,0 +1,33 @@
+import type { AttemptStatus, TaskStatus } from '../model/types';
+import type { Trans } from '../model/trans';
+
+/** A task status as the board's column names it. */
+export function taskStatusLabel(status: TaskStatus, trans: Trans): string {
+  switch (status) {
+    case 'TODO':
+      return trans.__('To do');
+    case 'IN_PROGRESS':
+      return trans.__('In progress');
+    case 'REVIEW':
+      return trans.__('Review');
+    case 'DONE':
+      return trans.__('Done');
+  }
+}
+
+export function attemptStatusLabel(status: AttemptStatus, trans: Trans): string {
+  switch (status) {
+    case 'QUEUED':
+      return trans.__('Queued');
+    case 'RUNNING':
+      return trans.__('Running');
+    case 'GATES':
+      return trans.__('Checking');
+    case 'REVIEW':
+      return trans.__('Waiting for review');
+    case 'SUCCESS':
+      return trans.__('Merged');
+    case 'FAILED':
+      return trans.__('Failed');
+  }
+}

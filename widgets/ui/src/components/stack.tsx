@@ -1,0 +1,143 @@
+import type { JSX } from 'preact';
+
+import { asProblem } from '../model/problem';
+import type { LocalAccessReport, ServiceReport, StackReport, StackStatus } from '../model/types';
+import type { Source } from '../source/source';
+import type { Loaded } from '../stores/loaded';
+import { Button, ProblemBanner, SnapshotLabel } from './common';
+import { useTrans } from './context';
+
+interface StackProps {
+  store: Loaded<StackStatus>;
+  source: Source;
+}
+
+export function Stack({ store, source }: StackProps): JSX.Element {
+  const trans = useTrans();
+  const status = store.value.value;
+  const problem = store.problem.value;
+  const live = source.live.value;
+  const start = async (): Promise<void> => {
+    try {
+      await source.startStack();
+      await store.load();
+    } catch (reason) {
+      store.problem.value = asProblem(reason);
+    }
+  };
+  return (
+    <section class="jp-rootbound jp-rootbound-Stack" aria-label={trans.__('Services')}>
+      <header class="jp-rootbound-Toolbar">
+        <strong>{trans.__('Services')}</strong>
+        {!live && <SnapshotLabel />}
+        <span class="jp-rootbound-Spacer" />
+        {live && (
+          <Button label={trans.__('Read again')} onClick={() => void store.load()}>
+            ↻
+          </Button>
+        )}
+      </header>
+      {problem && <ProblemBanner problem={problem} onRetry={() => void store.load()} />}
+      {status?.stack && <Services stack={status.stack} onStart={() => void start()} />}
+      {status?.local_access && <LocalAccess report={status.local_access} />}
+      {!status && !problem && <p class="jp-rootbound-Empty">{trans.__('Loading…')}</p>}
+    </section>
+  );
+}
+
+interface ServicesProps {
+  stack: StackReport;
+  onStart(): void;
+}
+
+function Services({ stack, onStart }: ServicesProps): JSX.Element {
+  const trans = useTrans();
+  const services = Object.entries(stack.services ?? {});
+  const isDown = stack.state === 'stopped' || stack.state === 'failed';
+  return (
+    <>
+      {stack.message && stack.state !== 'ready' && (
+        <p class="jp-rootbound-Muted">{stack.message}</p>
+      )}
+      {isDown && (
+        <p>
+          <Button kind="primary" onClick={onStart}>
+            {trans.__('Start the services')}
+          </Button>
+        </p>
+      )}
+      <ul class="jp-rootbound-Services" aria-label={trans.__('Services')}>
+        {services.map(([name, report]) => (
+          <Service
+            key={name}
+            name={name}
+            service={typeof report === 'string' ? { state: report } : report}
+          />
+        ))}
+      </ul>
+    </>
+  );
+}
+
+function Service({ name, service }: { name: string; service: ServiceReport }): JSX.Element {
+  const about = service.detail ?? service.message ?? service.address ?? '';
+  return (
+    <li class="jp-rootbound-Service" data-state={service.state}>
+      <span class="jp-rootbound-Service-light" aria-hidden="true" />
+      <span class="jp-rootbound-Service-name">{name}</span>
+      <span>{service.state}</span>
+      <span class="jp-rootbound-Muted" title={about}>
+        {about}
+      </span>
+    </li>
+  );
+}
+
+function LocalAccess({ report }: { report: LocalAccessReport }): JSX.Element {
+  const trans = useTrans();
+  const { lda, roots } = report;
+  const sandbox = lda?.sandbox;
+  return (
+    <>
+      <h4 class="jp-rootbound-Heading">{trans.__('Confinement of agents')}</h4>
+      {!lda?.reachable && (
+        <p class="jp-rootbound-Failure">
+          {trans.__('The local agent does not answer; attempts wait until it does.')}
+        </p>
+      )}
+      {sandbox?.tier && (
+        <p>
+          <span class="jp-rootbound-Tier" data-tier={sandbox.tier}>
+            {trans.__('Tier %1', sandbox.tier)}
+          </span>
+          {(sandbox.missing ?? []).length === 0 && (
+            <span class="jp-rootbound-Muted"> {trans.__('Nothing is missing.')}</span>
+          )}
+        </p>
+      )}
+      {(sandbox?.missing ?? []).length > 0 && (
+        <>
+          <p>{trans.__('What is missing:')}</p>
+          <ul class="jp-rootbound-Missing">
+            {sandbox?.missing?.map(sentence => <li key={sentence}>{sentence}</li>)}
+          </ul>
+        </>
+      )}
+      <h4 class="jp-rootbound-Heading">{trans.__('Folders granted for writing')}</h4>
+      {(roots ?? []).length === 0 ? (
+        <p class="jp-rootbound-Muted">{trans.__('None; agents can write nowhere.')}</p>
+      ) : (
+        <ul class="jp-rootbound-Missing">
+          {roots?.map(root => (
+            <li key={root.id}>
+              <code>{root.canonical_path}</code>
+              {!root.is_enabled && (
+                <span class="jp-rootbound-Muted"> {trans.__('(switched off)')}</span>
+              )}
+            </li>
+          ))}
+        </ul>
+      )}
+    </>
+  );
+}

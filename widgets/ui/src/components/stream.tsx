@@ -1,0 +1,318 @@
+import type { JSX } from 'preact';
+import { useState } from 'preact/hooks';
+
+import { clock, compact, duration, plainOutput, shortCommit } from '../model/format';
+import type { Trans } from '../model/trans';
+import type { Source } from '../source/source';
+import type { GateItem, Item, LineItem, ToolItem } from '../stores/items';
+import type { StreamStore } from '../stores/stream';
+import { RejectForm } from './card';
+import {
+  Button,
+  DeniedTag,
+  GateLights,
+  LinkDot,
+  ProblemBanner,
+  ReasonLine,
+  ReplayTag,
+  SnapshotLabel,
+  StatusChip
+} from './common';
+import { useTrans } from './context';
+import { Windowed } from './windowed';
+
+const ROW_ESTIMATE_PX = 34;
+const PREVIEW_CHARS = 90;
+
+interface StreamProps {
+  store: StreamStore;
+  source: Source;
+}
+
+export function Stream({ store, source }: StreamProps): JSX.Element {
+  const trans = useTrans();
+  const problem = store.problem.value;
+  // Items change in place; the revision says when.
+  void store.revision.value;
+  const { items } = store;
+  return (
+    <section class="jp-rootbound jp-rootbound-Stream" aria-label={trans.__('Attempt stream')}>
+      <StreamHeader store={store} source={source} />
+      {problem && (
+        <ProblemBanner
+          problem={problem}
+          onRetry={store.attempt.value ? undefined : () => void store.open()}
+          onDismiss={
+            store.attempt.value
+              ? () => {
+                  store.problem.value = null;
+                }
+              : undefined
+          }
+        />
+      )}
+      {items.length === 0 && store.attempt.value && (
+        <p class="jp-rootbound-Empty">{trans.__('No events yet.')}</p>
+      )}
+      {items.length > 0 && (
+        <Windowed
+          count={items.length}
+          keyAt={index => items[index]?.key ?? index}
+          render={index => <Entry item={items[index]} store={store} />}
+          estimate={ROW_ESTIMATE_PX}
+          label={trans.__('Events')}
+          role="log"
+          follow={store.follow.value}
+          onFollow={follow => {
+            store.follow.value = follow;
+          }}
+        />
+      )}
+    </section>
+  );
+}
+
+function StreamHeader({ store, source }: StreamProps): JSX.Element {
+  const trans = useTrans();
+  const [rejecting, setRejecting] = useState(false);
+  const attempt = store.attempt.value;
+  const live = source.live.value;
+  const { input_tokens: tokensIn, output_tokens: tokensOut, cost_usd: cost } = store.usage.value;
+  const disabled = !live || store.busy.value;
+  return (
+    <header class="jp-rootbound-Stream-head">
+      <div class="jp-rootbound-Toolbar">
+        <strong>{attempt ? trans.__('Attempt %1', attempt.number) : trans.__('Attempt')}</strong>
+        {attempt && <StatusChip status={attempt.status} />}
+        {!live && <SnapshotLabel />}
+        {live && !store.ended.value && <LinkDot link={store.link.value} />}
+        {attempt?.agent?.is_replay && <ReplayTag />}
+        <span class="jp-rootbound-Spacer" />
+        <Button
+          pressed={store.follow.value}
+          label={trans.__('Keep the newest event in view')}
+          onClick={() => {
+            store.follow.value = !store.follow.value;
+          }}
+        >
+          {trans.__('Follow')}
+        </Button>
+        {store.canCancel.value && (
+          <Button kind="danger" disabled={disabled} onClick={() => void store.cancel()}>
+            {trans.__('Cancel')}
+          </Button>
+        )}
+        {store.canReview.value && !rejecting && (
+          <>
+            <Button kind="primary" disabled={disabled} onClick={() => void store.approve()}>
+              {trans.__('Approve')}
+            </Button>
+            <Button kind="danger" disabled={disabled} onClick={() => setRejecting(true)}>
+              {trans.__('Reject…')}
+            </Button>
+          </>
+        )}
+      </div>
+      {rejecting && store.canReview.value && (
+        <RejectForm
+          disabled={disabled}
+          onCancel={() => setRejecting(false)}
+          onReject={reason => void store.reject(reason)}
+        />
+      )}
+      {attempt && (
+        <div class="jp-rootbound-Card-facts">
+          <GateLights gates={attempt.gates} />
+          <DeniedTag count={attempt.denied_count} />
+          {attempt.agent && (
+            <span class="jp-rootbound-Muted" title={attempt.agent.name}>
+              {attempt.agent.model}
+            </span>
+          )}
+          {tokensIn !== undefined && (
+            <span class="jp-rootbound-Muted">
+              {trans.__('%1 in, %2 out', compact(tokensIn), compact(tokensOut ?? 0))}
+            </span>
+          )}
+          {typeof cost === 'number' && cost > 0 && (
+            <span class="jp-rootbound-Muted">${cost.toFixed(cost < 1 ? 3 : 2)}</span>
+          )}
+        </div>
+      )}
+      {attempt && <ReasonLine attempt={attempt} />}
+    </header>
+  );
+}
+
+function Entry({ item, store }: { item: Item | undefined; store: StreamStore }): JSX.Element | null {
+  const trans = useTrans();
+  if (!item) {
+    return null;
+  }
+  switch (item.kind) {
+    case 'text':
+      return <p class="jp-rootbound-Text">{item.text}</p>;
+    case 'thinking':
+      return (
+        <Fold item={item} store={store} open={false} head={<em>{trans.__('Thinking')}</em>}>
+          <p class="jp-rootbound-Text jp-mod-thinking">{item.text}</p>
+        </Fold>
+      );
+    case 'tool':
+      return <ToolEntry item={item} store={store} />;
+    case 'gate':
+      return <GateEntry item={item} store={store} />;
+    default:
+      return <Line item={item} />;
+  }
+}
+
+interface FoldProps {
+  item: Item;
+  store: StreamStore;
+  /** Whether it is open until the reader decides. */
+  open: boolean;
+  head: JSX.Element;
+  children: JSX.Element | null;
+  state?: 'ok' | 'bad' | 'busy';
+}
+
+function Fold({ item, store, open, head, children, state }: FoldProps): JSX.Element {
+  const shown = store.toggled.value.has(item.key) !== open;
+  return (
+    <div class="jp-rootbound-Fold" data-state={state}>
+      <button
+        type="button"
+        class="jp-rootbound-Fold-head"
+        aria-expanded={shown}
+        onClick={() => store.toggle(item.key)}
+      >
+        <span class="jp-rootbound-Fold-arrow" aria-hidden="true" />
+        {head}
+      </button>
+      {shown && <div class="jp-rootbound-Fold-body">{children}</div>}
+    </div>
+  );
+}
+
+/** The argument that tells calls apart: a path, a command, a pattern. */
+function preview(args: ToolItem['args']): string {
+  const chosen = ['command', 'path', 'pattern', 'query', 'summary']
+    .map(key => args[key])
+    .find(value => typeof value === 'string' || Array.isArray(value));
+  const text = Array.isArray(chosen) ? chosen.join(' ') : String(chosen ?? '');
+  const line = text.split('\n', 1)[0] ?? '';
+  return line.length > PREVIEW_CHARS ? `${line.slice(0, PREVIEW_CHARS)}…` : line;
+}
+
+function ToolEntry({ item, store }: { item: ToolItem; store: StreamStore }): JSX.Element {
+  const trans = useTrans();
+  const { result } = item;
+  const state = result ? (result.ok ? 'ok' : 'bad') : 'busy';
+  const head = (
+    <>
+      <code class="jp-rootbound-Fold-name">{item.tool}</code>
+      <span class="jp-rootbound-Fold-preview">{preview(item.args)}</span>
+      <span class="jp-rootbound-Muted">
+        {!result && trans.__('running')}
+        {result && !result.ok && trans.__('failed')}
+        {result?.duration_s != null && ` ${duration(result.duration_s)}`}
+      </span>
+    </>
+  );
+  return (
+    <Fold item={item} store={store} open={false} head={head} state={state}>
+      <>
+        {Object.entries(item.args).map(([name, value]) => (
+          <Block key={name} label={name} text={asText(value)} />
+        ))}
+        {item.output && <Block label={trans.__('output')} text={plainOutput(item.output)} />}
+        {result && <Block label={trans.__('result')} text={plainOutput(result.text)} />}
+      </>
+    </Fold>
+  );
+}
+
+function GateEntry({ item, store }: { item: GateItem; store: StreamStore }): JSX.Element {
+  const trans = useTrans();
+  const { evidence } = item;
+  const state = evidence ? (evidence.exit_code === 0 ? 'ok' : 'bad') : 'busy';
+  const head = (
+    <>
+      <span class="jp-rootbound-Fold-name">{trans.__('Gate %1', item.name)}</span>
+      <code class="jp-rootbound-Fold-preview">{item.command}</code>
+      <span class="jp-rootbound-Muted">
+        {evidence
+          ? trans.__('exit code %1, %2', evidence.exit_code, duration(evidence.duration_s))
+          : trans.__('running')}
+      </span>
+    </>
+  );
+  return (
+    <Fold item={item} store={store} open={state === 'bad'} head={head} state={state}>
+      <>
+        {evidence && (
+          <p class="jp-rootbound-Muted jp-rootbound-Evidence">
+            {trans.__('at commit %1', shortCommit(evidence.commit))}
+            {evidence.log_digest ? ` · ${evidence.log_digest.slice(0, 19)}…` : ''}
+          </p>
+        )}
+        <Block label={trans.__('output')} text={plainOutput(item.output)} />
+      </>
+    </Fold>
+  );
+}
+
+function Block({ label, text }: { label: string; text: string }): JSX.Element | null {
+  if (text === '') {
+    return null;
+  }
+  return text.includes('\n') || text.length > PREVIEW_CHARS ? (
+    <div class="jp-rootbound-Block">
+      <span class="jp-rootbound-Muted">{label}</span>
+      <pre class="jp-rootbound-Code">{text}</pre>
+    </div>
+  ) : (
+    <div class="jp-rootbound-Block jp-mod-inline">
+      <span class="jp-rootbound-Muted">{label}</span> <code>{text}</code>
+    </div>
+  );
+}
+
+function asText(value: unknown): string {
+  return typeof value === 'string' ? value : JSON.stringify(value, null, 2);
+}
+
+function lineText(item: LineItem, trans: Trans): string {
+  switch (item.kind) {
+    case 'commit':
+      return trans.__('Commit %1', shortCommit(item.text));
+    case 'retry':
+      return trans.__('Asking the model again: %1', item.text);
+    case 'enforcement':
+      return trans.__('Confinement: tier %1', item.text);
+    case 'gap':
+      return trans._n('%1 event not shown here', '%1 events not shown here', Number(item.text));
+    default:
+      return item.text;
+  }
+}
+
+function Line({ item }: { item: LineItem }): JSX.Element {
+  const trans = useTrans();
+  return (
+    <div class="jp-rootbound-Line" data-kind={item.kind}>
+      <time class="jp-rootbound-Muted" dateTime={item.timestamp}>
+        {clock(item.timestamp)}
+      </time>
+      <div>
+        {lineText(item, trans)}
+        {item.more.map((text, index) => (
+          <div key={index} class="jp-rootbound-Line-more">
+            {text}
+          </div>
+        ))}
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,123 @@
+/**
+ * The views, as functions that fill a host element and return the way to empty it again.
+ *
+ * No custom elements: their registry is global to the page, so that two bundles would collide.
+ */
+import { type ComponentChild, render } from 'preact';
+
+import { Audit } from './components/audit';
+import { Board, type BoardHooks } from './components/board';
+import { TransContext } from './components/context';
+import { DiffPanel } from './components/diff';
+import { Stack } from './components/stack';
+import { Stream } from './components/stream';
+import { type Trans, plainTrans } from './model/trans';
+import type { AuditQuery } from './model/types';
+import type { Dispose, Source } from './source/source';
+import { AuditStore } from './stores/audit';
+import { BoardStore } from './stores/board';
+import { Loaded } from './stores/loaded';
+import { StreamStore } from './stores/stream';
+
+const STACK_SECONDS = 5;
+
+export interface MountOptions {
+  trans?: Trans;
+}
+
+export interface BoardOptions extends MountOptions, BoardHooks {
+  /** The project to show first, if it is there. */
+  projectId?: string;
+}
+
+function mount(
+  host: HTMLElement,
+  view: ComponentChild,
+  options: MountOptions,
+  dispose: Dispose
+): Dispose {
+  render(
+    <TransContext.Provider value={options.trans ?? plainTrans}>{view}</TransContext.Provider>,
+    host
+  );
+  return () => {
+    render(null, host);
+    dispose();
+  };
+}
+
+/** The board of one project, with a picker when there are several. */
+export function mountTaskBoard(
+  host: HTMLElement,
+  source: Source,
+  options: BoardOptions = {}
+): Dispose {
+  const store = new BoardStore(source, options.projectId ?? null);
+  const { openAttempt, openAudit } = options;
+  void store.open();
+  return mount(
+    host,
+    <Board store={store} source={source} openAttempt={openAttempt} openAudit={openAudit} />,
+    options,
+    () => store.dispose()
+  );
+}
+
+/** The events of one attempt, live. */
+export function mountAttemptStream(
+  host: HTMLElement,
+  source: Source,
+  attemptId: string,
+  options: MountOptions = {}
+): Dispose {
+  const store = new StreamStore(source, attemptId);
+  void store.open();
+  return mount(host, <Stream store={store} source={source} />, options, () => store.dispose());
+}
+
+/** The audited file operations of an attempt or a project. */
+export function mountAuditTable(
+  host: HTMLElement,
+  source: Source,
+  scope: AuditQuery,
+  options: MountOptions = {}
+): Dispose {
+  const store = new AuditStore(source, scope);
+  const stop = source.onChange(() => void store.renew());
+  void store.open();
+  return mount(host, <Audit store={store} source={source} />, options, () => {
+    stop();
+    store.dispose();
+  });
+}
+
+/** The files an attempt changed. */
+export function mountDiffView(
+  host: HTMLElement,
+  source: Source,
+  attemptId: string,
+  options: MountOptions = {}
+): Dispose {
+  const store = new Loaded(() => source.getDiff(attemptId));
+  const stop = source.onChange(() => void store.load());
+  void store.load();
+  return mount(host, <DiffPanel store={store} source={source} />, options, () => {
+    stop();
+    store.dispose();
+  });
+}
+
+/** Services, confinement and granted folders, read again every few seconds. */
+export function mountStackStatus(
+  host: HTMLElement,
+  source: Source,
+  options: MountOptions = {}
+): Dispose {
+  const store = new Loaded(() => source.getStack(), STACK_SECONDS);
+  const stop = source.onChange(() => void store.load());
+  void store.load();
+  return mount(host, <Stack store={store} source={source} />, options, () => {
+    stop();
+    store.dispose();
+  });
+}

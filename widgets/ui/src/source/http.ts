@@ -1,0 +1,192 @@
+import { signal } from '@preact/signals';
+
+import { ProblemError, asProblem } from '../model/problem';
+import type {
+  Attempt,
+  AttemptEvent,
+  AuditCount,
+  AuditPage,
+  AuditQuery,
+  Diff,
+  LocalAccessReport,
+  Project,
+  StackReport,
+  StackStatus,
+  Task
+} from '../model/types';
+import { keepSocket } from './socket';
+import type { Dispose, EventSink, Source, TaskSink } from './source';
+import type { Transport } from './transport';
+
+const PAGE = 200;
+
+interface ListAnswer<T> {
+  results: T[];
+  next: string | null;
+}
+
+type BoardFrame =
+  | { type: 'snapshot'; tasks: Task[] }
+  | { type: 'task'; task: Task }
+  | { type: 'task_deleted'; id: string };
+
+type AttemptFrame =
+  | { type: 'hello'; last_seq: number; status: string }
+  | { type: 'events'; events: AttemptEvent[] }
+  | { type: 'end'; status: string; last_seq: number };
+
+function query(fields: { readonly [key: string]: string | number | null | undefined }): string {
+  const params = new URLSearchParams();
+  for (const [key, value] of Object.entries(fields)) {
+    if (value !== null && value !== undefined && value !== '') {
+      params.set(key, String(value));
+    }
+  }
+  const text = params.toString();
+  return text ? `?${text}` : '';
+}
+
+/** REST and WebSocket through Jupyter's `{base_url}rootbound/` prefix. */
+export class HttpSource implements Source {
+  readonly live = signal(true);
+
+  constructor(private readonly transport: Transport) {}
+
+  async listProjects(): Promise<Project[]> {
+    return this.all<Project>('api/projects/');
+  }
+
+  watchTasks(projectId: string, sink: TaskSink): Dispose {
+    return keepSocket({
+      url: () => this.transport.socketUrl(`ws/projects/${projectId}/`),
+      message: raw => {
+        const frame = raw as BoardFrame;
+        if (frame.type === 'snapshot') {
+          sink.snapshot(frame.tasks);
+        } else if (frame.type === 'task') {
+          sink.task(frame.task);
+        } else if (frame.type === 'task_deleted') {
+          sink.deleted(frame.id);
+        }
+      },
+      link: link => sink.link(link),
+      closed: code => {
+        if (code === 4404) {
+          sink.failed(new ProblemError('This project no longer exists.', 'not-found', 404));
+        } else {
+          sink.link('lost');
+        }
+      }
+    });
+  }
+
+  async startAttempt(taskId: string): Promise<void> {
+    await this.transport.request('POST', `api/tasks/${taskId}/attempts/`, {});
+  }
+
+  async getAttempt(attemptId: string): Promise<Attempt> {
+    return (await this.transport.request('GET', `api/attempts/${attemptId}/`)) as Attempt;
+  }
+
+  watchEvents(attemptId: string, after: number, sink: EventSink): Dispose {
+    let last = after;
+    let over = false;
+    return keepSocket({
+      url: () => this.transport.socketUrl(`ws/attempts/${attemptId}/${query({ after: last })}`),
+      message: (raw, send) => {
+        const frame = raw as AttemptFrame;
+        if (frame.type === 'events') {
+          // A frame that crossed a reconnection may repeat what we have.
+          const fresh = frame.events.filter(event => event.seq > last);
+          last = fresh[fresh.length - 1]?.seq ?? last;
+          if (fresh.length > 0) {
+            sink.events(fresh);
+          }
+          send({ type: 'ack', seq: last });
+        } else if (frame.type === 'end') {
+          over = true;
+          sink.end();
+        }
+      },
+      link: link => sink.link(link),
+      closed: code => {
+        if (code === 4404) {
+          sink.failed(new ProblemError('This attempt no longer exists.', 'not-found', 404));
+        } else if (!over) {
+          sink.link('lost');
+        }
+      }
+    });
+  }
+
+  async cancelAttempt(attemptId: string): Promise<void> {
+    await this.transport.request('POST', `api/attempts/${attemptId}/cancel/`, {});
+  }
+
+  async approveAttempt(attemptId: string): Promise<void> {
+    await this.transport.request('POST', `api/attempts/${attemptId}/approve/`, {});
+  }
+
+  async rejectAttempt(attemptId: string, reason: string): Promise<void> {
+    await this.transport.request('POST', `api/attempts/${attemptId}/reject/`, { reason });
+  }
+
+  async getDiff(attemptId: string): Promise<Diff> {
+    return (await this.transport.request('GET', `api/attempts/${attemptId}/diff/`)) as Diff;
+  }
+
+  async listAudit(filter: AuditQuery, cursor: string | null): Promise<AuditPage> {
+    const path = `api/audit/logs/${query({ ...filter, limit: PAGE, cursor })}`;
+    return (await this.transport.request('GET', path)) as AuditPage;
+  }
+
+  async countAudit(filter: AuditQuery): Promise<AuditCount[]> {
+    const path = `api/audit/summary/${query({ attempt: filter.attempt, project: filter.project })}`;
+    return ((await this.transport.request('GET', path)) as { counts: AuditCount[] }).counts;
+  }
+
+  async getStack(): Promise<StackStatus> {
+    // While the services start, only the extension itself can answer; that is not a failure here.
+    const [stack, access] = await Promise.allSettled([
+      this.transport.request('GET', 'stack'),
+      this.transport.request('GET', 'api/local-access/status/')
+    ]);
+    if (stack.status === 'rejected' && access.status === 'rejected') {
+      throw asProblem(stack.reason);
+    }
+    return {
+      stack: stack.status === 'fulfilled' ? (stack.value as StackReport) : null,
+      local_access: access.status === 'fulfilled' ? (access.value as LocalAccessReport) : null
+    };
+  }
+
+  async startStack(): Promise<void> {
+    await this.transport.request('POST', 'stack', {});
+  }
+
+  selectTask(_taskId: string): void {
+    // The server keeps no selection.
+  }
+
+  sharedAuditFilter(): AuditQuery | null {
+    return null;
+  }
+
+  onChange(_callback: () => void): Dispose {
+    return () => undefined;
+  }
+
+  private async all<T>(path: string): Promise<T[]> {
+    const rows: T[] = [];
+    let cursor: string | null = null;
+    do {
+      const answer = (await this.transport.request(
+        'GET',
+        path + query({ limit: PAGE, cursor })
+      )) as ListAnswer<T>;
+      rows.push(...answer.results);
+      cursor = answer.next;
+    } while (cursor !== null);
+    return rows;
+  }
+}

@@ -1,0 +1,204 @@
+import type { ReadonlySignal } from '@preact/signals';
+
+import { sameFilter } from '../model/filter';
+import { ProblemError } from '../model/problem';
+import type {
+  Attempt,
+  AttemptEvent,
+  AuditCount,
+  AuditPage,
+  AuditQuery,
+  AuditRow,
+  Diff,
+  Project,
+  StackStatus,
+  Task
+} from '../model/types';
+import { Comm, type WidgetModel } from './comm';
+import type { Dispose, EventSink, Source, TaskSink } from './source';
+
+/** The `_state` trait: each widget fills the part that its view shows. */
+interface WidgetState {
+  project?: Project;
+  tasks?: Task[];
+  attempt?: Attempt;
+  events?: AttemptEvent[];
+  rows?: AuditRow[];
+  next?: string | null;
+  counts?: AuditCount[];
+  filter?: AuditQuery;
+  diff?: Diff;
+  status?: StackStatus;
+}
+
+interface AuditAnswer {
+  rows?: AuditRow[];
+  next?: string | null;
+  counts?: AuditCount[];
+}
+
+/** A notebook widget's model: state from its traits, changes by custom messages. */
+export class ModelSource implements Source {
+  readonly live: ReadonlySignal<boolean>;
+  private readonly comm: Comm;
+  /** The attempt as last pushed, when that is newer than the state. */
+  private pushedAttempt: Attempt | null = null;
+
+  constructor(private readonly model: WidgetModel) {
+    this.comm = new Comm(model);
+    this.live = this.comm.live;
+  }
+
+  /** The state as the kernel, or the saved notebook, gives it now. */
+  get state(): WidgetState {
+    return (this.model.get('_state') ?? {}) as WidgetState;
+  }
+
+  dispose(): void {
+    this.comm.dispose();
+  }
+
+  async listProjects(): Promise<Project[]> {
+    const { project } = this.state;
+    return project ? [project] : [];
+  }
+
+  watchTasks(_projectId: string, sink: TaskSink): Dispose {
+    const reread = (): void => sink.snapshot(this.state.tasks ?? []);
+    reread();
+    sink.link('live');
+    return this.follow(reread, (push, data) => {
+      if (push === 'tasks') {
+        sink.snapshot(data as Task[]);
+      } else if (push === 'task') {
+        sink.task(data as Task);
+      }
+    });
+  }
+
+  async startAttempt(taskId: string): Promise<void> {
+    await this.act('start_attempt', { task_id: taskId });
+  }
+
+  async getAttempt(_attemptId: string): Promise<Attempt> {
+    const attempt = this.pushedAttempt ?? this.state.attempt;
+    if (!attempt) {
+      throw new ProblemError('This view holds no attempt.', 'not-found');
+    }
+    return attempt;
+  }
+
+  watchEvents(_attemptId: string, after: number, sink: EventSink): Dispose {
+    let last = after;
+    const deliver = (events: readonly AttemptEvent[]): void => {
+      const fresh = events.filter(event => event.seq > last);
+      if (fresh.length === 0) {
+        return;
+      }
+      last = fresh[fresh.length - 1]?.seq ?? last;
+      sink.events(fresh);
+      this.comm.tell('ack', { seq: last });
+    };
+    const reread = (): void => {
+      const { attempt, events } = this.state;
+      this.pushedAttempt = null;
+      if (attempt) {
+        sink.attempt(attempt);
+      }
+      deliver(events ?? []);
+    };
+    reread();
+    sink.link('live');
+    return this.follow(reread, (push, data) => {
+      if (push === 'events') {
+        deliver(data as AttemptEvent[]);
+      } else if (push === 'status') {
+        this.pushedAttempt = data as Attempt;
+        sink.attempt(this.pushedAttempt);
+      }
+    });
+  }
+
+  async cancelAttempt(attemptId: string): Promise<void> {
+    await this.act('cancel', { attempt_id: attemptId });
+  }
+
+  async approveAttempt(attemptId: string): Promise<void> {
+    await this.act('approve', { attempt_id: attemptId });
+  }
+
+  async rejectAttempt(attemptId: string, reason: string): Promise<void> {
+    await this.act('reject', { attempt_id: attemptId, reason });
+  }
+
+  async getDiff(_attemptId: string): Promise<Diff> {
+    const { diff } = this.state;
+    if (!diff) {
+      throw new ProblemError('This attempt has no changes yet.', 'no-diff');
+    }
+    return diff;
+  }
+
+  async listAudit(filter: AuditQuery, cursor: string | null): Promise<AuditPage> {
+    if (!this.live.value) {
+      return { results: cursor === null ? (this.state.rows ?? []) : [], next: null };
+    }
+    if (cursor === null && sameFilter(filter, this.state.filter ?? {})) {
+      return { results: this.state.rows ?? [], next: this.state.next ?? null };
+    }
+    const answer = (await (cursor === null
+      ? this.act('set_filter', { filter })
+      : this.act('load_more', { cursor }))) as AuditAnswer | null;
+    return {
+      results: answer?.rows ?? this.state.rows ?? [],
+      next: answer ? (answer.next ?? null) : (this.state.next ?? null)
+    };
+  }
+
+  async countAudit(_filter: AuditQuery): Promise<AuditCount[]> {
+    return this.state.counts ?? [];
+  }
+
+  async getStack(): Promise<StackStatus> {
+    const { status } = this.state;
+    if (!status) {
+      throw new ProblemError('The state of the services is not known yet.', 'no-status');
+    }
+    return status;
+  }
+
+  async startStack(): Promise<void> {
+    throw new ProblemError('Start the services with `rootbound up`.', 'not-here');
+  }
+
+  selectTask(taskId: string): void {
+    if (this.live.value) {
+      this.comm.tell('select', { task_id: taskId });
+    }
+  }
+
+  sharedAuditFilter(): AuditQuery | null {
+    return this.state.filter ?? {};
+  }
+
+  onChange(callback: () => void): Dispose {
+    this.model.on('change:_state', callback);
+    return () => this.model.off('change:_state', callback);
+  }
+
+  private follow(reread: () => void, pushed: (push: string, data: unknown) => void): Dispose {
+    const stopListening = this.comm.listen(pushed);
+    const stopState = this.onChange(reread);
+    return () => {
+      stopListening();
+      stopState();
+    };
+  }
+
+  private async act(method: string, params: { readonly [key: string]: unknown }): Promise<unknown> {
+    if (!this.live.value) {
+      throw new ProblemError('This is a snapshot; run the cell again to act on it.', 'snapshot');
+    }
+    return this.comm.call(method, params);
+  }
+}

@@ -1,0 +1,78 @@
+import type { ReadonlySignal } from '@preact/signals';
+
+import type {
+  Attempt,
+  AttemptEvent,
+  AuditCount,
+  AuditPage,
+  AuditQuery,
+  Diff,
+  Project,
+  StackStatus,
+  Task
+} from '../model/types';
+import type { ProblemError } from '../model/problem';
+
+/** State of a live connection, as shown to the user. */
+export type Link = 'connecting' | 'live' | 'lost';
+
+/** Stops a subscription; calling it again does nothing. */
+export type Dispose = () => void;
+
+/** Receives a project's tasks: the whole first, then each change. */
+export interface TaskSink {
+  snapshot(tasks: readonly Task[]): void;
+  task(task: Task): void;
+  deleted(id: string): void;
+  link(link: Link): void;
+  failed(problem: ProblemError): void;
+}
+
+/** Receives an attempt's events in order of `seq`, each once. */
+export interface EventSink {
+  events(events: readonly AttemptEvent[]): void;
+  /** The attempt itself changed, when the transport says so. */
+  attempt(attempt: Attempt): void;
+  link(link: Link): void;
+  /** The attempt is over and every event was delivered. */
+  end(): void;
+  failed(problem: ProblemError): void;
+}
+
+/**
+ * What the views need from the outside; they know nothing of HTTP, Jupyter or kernels.
+ *
+ * Methods reject with `ProblemError`.
+ */
+export interface Source {
+  /** False when nothing is behind the view: a saved notebook opened without its kernel. */
+  readonly live: ReadonlySignal<boolean>;
+
+  listProjects(): Promise<Project[]>;
+  watchTasks(projectId: string, sink: TaskSink): Dispose;
+  startAttempt(taskId: string): Promise<void>;
+
+  getAttempt(attemptId: string): Promise<Attempt>;
+  /** Follow the events after `after`, surviving lost connections. */
+  watchEvents(attemptId: string, after: number, sink: EventSink): Dispose;
+  cancelAttempt(attemptId: string): Promise<void>;
+  approveAttempt(attemptId: string): Promise<void>;
+  rejectAttempt(attemptId: string, reason: string): Promise<void>;
+  getDiff(attemptId: string): Promise<Diff>;
+
+  listAudit(query: AuditQuery, cursor: string | null): Promise<AuditPage>;
+  countAudit(query: AuditQuery): Promise<AuditCount[]>;
+
+  getStack(): Promise<StackStatus>;
+  /** Start the services; returns before they are ready. */
+  startStack(): Promise<void>;
+
+  /** Tell that a task is the chosen one. */
+  selectTask(taskId: string): void;
+
+  /** The audit filter that all views of this source share; null when each has its own. */
+  sharedAuditFilter(): AuditQuery | null;
+
+  /** Hear that what `getDiff`, `getStack` or the audit gives has changed, when the source can tell. */
+  onChange(callback: () => void): Dispose;
+}

@@ -1,0 +1,115 @@
+import { batch, signal } from '@preact/signals';
+
+import { sameFilter } from '../model/filter';
+import { type ProblemError, asProblem } from '../model/problem';
+import type { AuditCount, AuditQuery, AuditRow } from '../model/types';
+import type { Source } from '../source/source';
+
+/** State of the audit table: the rows fetched so far, and the way to the next page. */
+export class AuditStore {
+  readonly rows = signal<readonly AuditRow[]>([]);
+  readonly counts = signal<readonly AuditCount[]>([]);
+  readonly filter = signal<AuditQuery>({});
+  readonly loading = signal(false);
+  readonly complete = signal(false);
+  readonly problem = signal<ProblemError | null>(null);
+
+  private cursor: string | null = null;
+  private pages = 0;
+  // Answers to a filter that is no longer shown are dropped.
+  private generation = 0;
+
+  /**
+   * @param scope What the table is about (an attempt or a project); kept by every filter.
+   */
+  constructor(
+    private readonly source: Source,
+    private readonly scope: AuditQuery
+  ) {}
+
+  open(): Promise<void> {
+    this.filter.value = this.source.sharedAuditFilter() ?? {};
+    return this.reload();
+  }
+
+  /**
+   * The source has news: show them when only the first page is shown.
+   *
+   * A reader further down keeps the rows, and sees the new counts.
+   */
+  async renew(): Promise<void> {
+    const shared = this.source.sharedAuditFilter();
+    const filtered = shared !== null && !sameFilter(shared, this.filter.value);
+    if (shared !== null && filtered) {
+      // Another view of the same widget chose; asking for our own would contend with it for ever.
+      this.filter.value = shared;
+    }
+    await (filtered || this.pages <= 1 ? this.reload() : this.loadCounts());
+  }
+
+  /** Narrow the rows; undefined fields do not filter. */
+  setFilter(filter: AuditQuery): Promise<void> {
+    this.filter.value = filter;
+    return this.reload();
+  }
+
+  /** Read again from the first page. */
+  async reload(): Promise<void> {
+    this.generation += 1;
+    this.cursor = null;
+    this.pages = 0;
+    batch(() => {
+      this.complete.value = false;
+      this.loading.value = false;
+    });
+    await Promise.all([this.loadMore(), this.loadCounts()]);
+  }
+
+  /** Fetch the next page, unless one is under way or there is none. */
+  async loadMore(): Promise<void> {
+    if (this.loading.value || this.complete.value) {
+      return;
+    }
+    const { generation } = this;
+    this.loading.value = true;
+    try {
+      const page = await this.source.listAudit({ ...this.scope, ...this.filter.value }, this.cursor);
+      if (generation !== this.generation) {
+        return;
+      }
+      this.cursor = page.next;
+      batch(() => {
+        this.rows.value = this.pages === 0 ? page.results : [...this.rows.value, ...page.results];
+        this.pages += 1;
+        this.complete.value = page.next === null;
+        this.problem.value = null;
+      });
+    } catch (reason) {
+      if (generation === this.generation) {
+        this.problem.value = asProblem(reason);
+      }
+    } finally {
+      if (generation === this.generation) {
+        this.loading.value = false;
+      }
+    }
+  }
+
+  dispose(): void {
+    this.generation += 1;
+  }
+
+  private async loadCounts(): Promise<void> {
+    const { generation } = this;
+    try {
+      const counts = await this.source.countAudit(this.scope);
+      if (generation === this.generation) {
+        this.counts.value = counts;
+      }
+    } catch (reason) {
+      if (generation === this.generation) {
+        this.problem.value = asProblem(reason);
+      }
+    }
+  }
+}

@@ -1,0 +1,202 @@
+import { batch, computed, signal } from '@preact/signals';
+
+import { type ProblemError, asProblem } from '../model/problem';
+import type { Project, Task, TaskStatus } from '../model/types';
+import type { Dispose, Link, Source } from '../source/source';
+
+export const COLUMNS: readonly TaskStatus[] = ['TODO', 'IN_PROGRESS', 'REVIEW', 'DONE'];
+
+const RETRY_S = 2;
+
+/** `waiting`: the services do not answer yet; `absent`: no server extension. */
+export type Phase = 'loading' | 'ready' | 'waiting' | 'absent' | 'failed';
+
+function byPriority(one: Task, other: Task): number {
+  return other.priority - one.priority || one.created_at.localeCompare(other.created_at);
+}
+
+/** State of the task board: projects, the chosen project's tasks, and what went wrong. */
+export class BoardStore {
+  readonly phase = signal<Phase>('loading');
+  readonly problem = signal<ProblemError | null>(null);
+  readonly projects = signal<readonly Project[]>([]);
+  readonly projectId = signal<string | null>(null);
+  readonly tasks = signal<ReadonlyMap<string, Task>>(new Map());
+  readonly loaded = signal(false);
+  readonly link = signal<Link>('connecting');
+  /** Tasks with an action under way. */
+  readonly busy = signal<ReadonlySet<string>>(new Set());
+
+  readonly columns = computed(() => {
+    const columns: Record<TaskStatus, Task[]> = { TODO: [], IN_PROGRESS: [], REVIEW: [], DONE: [] };
+    for (const task of this.tasks.value.values()) {
+      columns[task.status].push(task);
+    }
+    COLUMNS.forEach(status => columns[status].sort(byPriority));
+    return columns;
+  });
+
+  private stopWatching: Dispose | null = null;
+  private retry: ReturnType<typeof setTimeout> | undefined;
+  private disposed = false;
+
+  constructor(
+    private readonly source: Source,
+    private readonly preferred: string | null = null
+  ) {}
+
+  /** Load the projects and follow the preferred one, or the first. */
+  async open(): Promise<void> {
+    clearTimeout(this.retry);
+    try {
+      const projects = await this.source.listProjects();
+      if (this.disposed) {
+        return;
+      }
+      const wanted = this.projectId.value ?? this.preferred;
+      const chosen = projects.find(project => project.id === wanted) ?? projects[0];
+      batch(() => {
+        this.projects.value = projects;
+        this.phase.value = 'ready';
+        this.problem.value = null;
+      });
+      if (!chosen) {
+        this.stopWatching?.();
+        this.projectId.value = null;
+      } else if (chosen.id !== this.projectId.value || !this.stopWatching) {
+        this.choose(chosen.id);
+      }
+    } catch (reason) {
+      this.fail(asProblem(reason));
+    }
+  }
+
+  /** Show another project. */
+  choose(projectId: string): void {
+    this.stopWatching?.();
+    batch(() => {
+      this.projectId.value = projectId;
+      this.tasks.value = new Map();
+      this.loaded.value = false;
+      this.problem.value = null;
+    });
+    this.stopWatching = this.source.watchTasks(projectId, {
+      snapshot: tasks => {
+        batch(() => {
+          this.tasks.value = new Map(tasks.map(task => [task.id, task]));
+          this.loaded.value = true;
+        });
+      },
+      task: task => {
+        this.tasks.value = new Map(this.tasks.value).set(task.id, task);
+      },
+      deleted: id => {
+        const tasks = new Map(this.tasks.value);
+        tasks.delete(id);
+        this.tasks.value = tasks;
+      },
+      link: link => {
+        this.link.value = link;
+      },
+      failed: problem => {
+        this.problem.value = problem;
+      }
+    });
+  }
+
+  /** The tasks that must be DONE before this one can start, as far as the board knows. */
+  blockers(task: Task): { id: string; title: string | null }[] {
+    const tasks = this.tasks.value;
+    return task.dependencies
+      .filter(id => {
+        const known = tasks.get(id);
+        return known ? known.status !== 'DONE' : task.blocked_by.includes(id);
+      })
+      .map(id => ({ id, title: tasks.get(id)?.title ?? null }));
+  }
+
+  start(task: Task): Promise<boolean> {
+    return this.act(task, () => this.source.startAttempt(task.id));
+  }
+
+  cancel(task: Task): Promise<boolean> {
+    return this.actOnAttempt(task, id => this.source.cancelAttempt(id));
+  }
+
+  approve(task: Task): Promise<boolean> {
+    return this.actOnAttempt(task, id => this.source.approveAttempt(id));
+  }
+
+  reject(task: Task, reason: string): Promise<boolean> {
+    return this.actOnAttempt(task, id => this.source.rejectAttempt(id, reason));
+  }
+
+  /** Start the services, then look again. */
+  async startStack(): Promise<void> {
+    try {
+      await this.source.startStack();
+      await this.open();
+    } catch (reason) {
+      this.fail(asProblem(reason));
+    }
+  }
+
+  select(task: Task): void {
+    this.source.selectTask(task.id);
+  }
+
+  dismissProblem(): void {
+    this.problem.value = null;
+  }
+
+  dispose(): void {
+    this.disposed = true;
+    clearTimeout(this.retry);
+    this.stopWatching?.();
+    this.stopWatching = null;
+  }
+
+  private async actOnAttempt(
+    task: Task,
+    action: (attemptId: string) => Promise<void>
+  ): Promise<boolean> {
+    const attempt = task.latest_attempt;
+    return attempt ? this.act(task, () => action(attempt.id)) : false;
+  }
+
+  /** Run one action per task at a time; a refusal becomes the banner's problem. */
+  private async act(task: Task, action: () => Promise<void>): Promise<boolean> {
+    if (this.busy.value.has(task.id)) {
+      return false;
+    }
+    this.busy.value = new Set(this.busy.value).add(task.id);
+    try {
+      await action();
+      this.problem.value = null;
+      return true;
+    } catch (reason) {
+      this.problem.value = asProblem(reason);
+      return false;
+    } finally {
+      const busy = new Set(this.busy.value);
+      busy.delete(task.id);
+      this.busy.value = busy;
+    }
+  }
+
+  private fail(problem: ProblemError): void {
+    if (this.disposed) {
+      return;
+    }
+    if (problem.isPassing) {
+      this.phase.value = 'waiting';
+      const wait = problem.retryAfter ?? RETRY_S;
+      this.retry = setTimeout(() => void this.open(), wait * 1000);
+    } else if (problem.code === 'absent') {
+      this.phase.value = 'absent';
+    } else {
+      this.phase.value = 'failed';
+    }
+    this.problem.value = problem;
+  }
+}

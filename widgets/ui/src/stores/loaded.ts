@@ -1,0 +1,50 @@
+import { signal } from '@preact/signals';
+
+import { type ProblemError, asProblem } from '../model/problem';
+
+const RETRY_S = 2;
+
+/** One value fetched from a source, with its problem and its retry while the services are away. */
+export class Loaded<T> {
+  readonly value = signal<T | null>(null);
+  readonly problem = signal<ProblemError | null>(null);
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private disposed = false;
+
+  /**
+   * @param fetch Gets the value.
+   * @param everySeconds Fetch again after this time; null for once.
+   */
+  constructor(
+    private readonly fetch: () => Promise<T>,
+    private readonly everySeconds: number | null = null
+  ) {}
+
+  async load(): Promise<void> {
+    clearTimeout(this.timer);
+    let wait = this.everySeconds;
+    try {
+      const value = await this.fetch();
+      if (this.disposed) {
+        return;
+      }
+      this.value.value = value;
+      this.problem.value = null;
+    } catch (reason) {
+      const problem = asProblem(reason);
+      if (this.disposed) {
+        return;
+      }
+      this.problem.value = problem;
+      wait = problem.isPassing ? (problem.retryAfter ?? RETRY_S) : wait;
+    }
+    if (wait !== null) {
+      this.timer = setTimeout(() => void this.load(), wait * 1000);
+    }
+  }
+
+  dispose(): void {
+    this.disposed = true;
+    clearTimeout(this.timer);
+  }
+}

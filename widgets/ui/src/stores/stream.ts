@@ -1,0 +1,164 @@
+import { computed, signal } from '@preact/signals';
+
+import { type ProblemError, asProblem } from '../model/problem';
+import { isLive } from '../model/types';
+import type { Attempt, AttemptEvent, Usage } from '../model/types';
+import type { Dispose, Link, Source } from '../source/source';
+import { type Item, ItemBuilder } from './items';
+
+const RETRY_S = 2;
+
+// A burst of events asks for the attempt once.
+const REFRESH_DELAY_MS = 150;
+
+/** State of one attempt's stream. */
+export class StreamStore {
+  readonly attempt = signal<Attempt | null>(null);
+  readonly problem = signal<ProblemError | null>(null);
+  readonly link = signal<Link>('connecting');
+  readonly ended = signal(false);
+  readonly busy = signal(false);
+  /** Grows with every delivery; items are changed in place. */
+  readonly revision = signal(0);
+  readonly follow = signal(true);
+  /** Keys of the entries whose fold differs from its default. */
+  readonly toggled = signal<ReadonlySet<number>>(new Set());
+  readonly usage = computed<Usage>(() => {
+    void this.revision.value;
+    return (this.builder.usage as Usage | null) ?? this.attempt.value?.usage ?? {};
+  });
+  readonly canCancel = computed(() => isLive(this.attempt.value?.status ?? 'SUCCESS'));
+  readonly canReview = computed(() => this.attempt.value?.status === 'REVIEW');
+
+  private lastSeq = 0;
+  private readonly builder = new ItemBuilder();
+  private stopWatching: Dispose | null = null;
+  private retry: ReturnType<typeof setTimeout> | undefined;
+  private refreshSoon: ReturnType<typeof setTimeout> | undefined;
+  private disposed = false;
+
+  constructor(
+    private readonly source: Source,
+    private readonly attemptId: string
+  ) {}
+
+  get items(): readonly Item[] {
+    return this.builder.items;
+  }
+
+  /** Load the attempt and follow its events. */
+  async open(): Promise<void> {
+    clearTimeout(this.retry);
+    await this.refresh();
+    if (!this.attempt.value || this.disposed || this.stopWatching) {
+      return;
+    }
+    this.stopWatching = this.source.watchEvents(this.attemptId, this.lastSeq, {
+      events: events => this.receive(events),
+      attempt: attempt => {
+        this.attempt.value = attempt;
+      },
+      link: link => {
+        this.link.value = link;
+      },
+      end: () => {
+        this.ended.value = true;
+        void this.refresh();
+      },
+      failed: problem => {
+        this.problem.value = problem;
+      }
+    });
+  }
+
+  /** Take in events; those already seen are dropped. */
+  receive(events: readonly AttemptEvent[]): void {
+    let changed = false;
+    let stale = false;
+    for (const event of events) {
+      if (event.seq <= this.lastSeq) {
+        continue;
+      }
+      if (event.seq > this.lastSeq + 1) {
+        // Only a saved, shortened state leaves events out; a live stream has no holes.
+        this.builder.gap(event, event.seq - this.lastSeq - 1);
+      }
+      this.lastSeq = event.seq;
+      changed = this.builder.add(event) || changed;
+      stale ||= event.type === 'STATUS' || event.type === 'ARTIFACT';
+    }
+    if (changed) {
+      this.revision.value += 1;
+    }
+    if (stale) {
+      this.refreshSoon ??= setTimeout(() => {
+        this.refreshSoon = undefined;
+        void this.refresh();
+      }, REFRESH_DELAY_MS);
+    }
+  }
+
+  toggle(key: number): void {
+    const toggled = new Set(this.toggled.value);
+    if (!toggled.delete(key)) {
+      toggled.add(key);
+    }
+    this.toggled.value = toggled;
+  }
+
+  cancel(): Promise<void> {
+    return this.act(() => this.source.cancelAttempt(this.attemptId));
+  }
+
+  approve(): Promise<void> {
+    return this.act(() => this.source.approveAttempt(this.attemptId));
+  }
+
+  reject(reason: string): Promise<void> {
+    return this.act(() => this.source.rejectAttempt(this.attemptId, reason));
+  }
+
+  dispose(): void {
+    this.disposed = true;
+    clearTimeout(this.retry);
+    clearTimeout(this.refreshSoon);
+    this.stopWatching?.();
+    this.stopWatching = null;
+  }
+
+  private async refresh(): Promise<void> {
+    try {
+      const attempt = await this.source.getAttempt(this.attemptId);
+      if (!this.disposed) {
+        this.attempt.value = attempt;
+        this.problem.value = null;
+      }
+    } catch (reason) {
+      const problem = asProblem(reason);
+      if (this.disposed) {
+        return;
+      }
+      this.problem.value = problem;
+      if (problem.isPassing) {
+        const wait = problem.retryAfter ?? RETRY_S;
+        this.retry = setTimeout(() => void this.open(), wait * 1000);
+      }
+    }
+  }
+
+  private async act(action: () => Promise<void>): Promise<void> {
+    if (this.busy.value) {
+      return;
+    }
+    this.busy.value = true;
+    try {
+      await action();
+      this.problem.value = null;
+      await this.refresh();
+    } catch (reason) {
+      this.problem.value = asProblem(reason);
+    } finally {
+      this.busy.value = false;
+    }
+  }
+}

@@ -1,0 +1,9 @@
+import '../../style/base.css';
+import '../../style/stream.css';
+
+import { mountAttemptStream } from '../mount';
+import { widget } from './host';
+
+export default widget('stream', (host, source) =>
+  mountAttemptStream(host, source, source.state.attempt?.id ?? '')
+);

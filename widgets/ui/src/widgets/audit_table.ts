@@ -1,0 +1,7 @@
+import '../../style/base.css';
+import '../../style/audit.css';
+
+import { mountAuditTable } from '../mount';
+import { widget } from './host';
+
+export default widget('audit', (host, source) => mountAuditTable(host, source, {}));

@@ -1,0 +1,7 @@
+import '../../style/base.css';
+import '../../style/diff.css';
+
+import { mountDiffView } from '../mount';
+import { widget } from './host';
+
+export default widget('diff', (host, source) => mountDiffView(host, source, ''));

@@ -1,0 +1,195 @@
+import { signal } from '@preact/signals';
+
+import type {
+  Attempt,
+  AttemptEvent,
+  AuditPage,
+  AuditQuery,
+  AuditRow,
+  Project,
+  Task
+} from '../src/model/types';
+import type { EventSink, Source, TaskSink } from '../src/source/source';
+
+export const PROJECT: Project = { id: 'p1', name: 'calc' };
+
+export function attempt(fields: Partial<Attempt> = {}): Attempt {
+  return {
+    id: 'a1',
+    task: 't1',
+    project: 'p1',
+    number: 1,
+    status: 'RUNNING',
+    branch_name: 'attempt/a1',
+    base_commit: null,
+    head_commit: null,
+    started_at: null,
+    completed_at: null,
+    exit_code: null,
+    failure: null,
+    failure_message: null,
+    agent: { name: 'Agent', provider: 'GLM', model: 'glm-7', is_replay: true },
+    usage: {},
+    last_seq: 0,
+    denied_count: 0,
+    created_at: '2026-01-01T00:00:00Z',
+    gates: [],
+    ...fields
+  };
+}
+
+export function task(id: string, fields: Partial<Task> = {}): Task {
+  return {
+    id,
+    project: 'p1',
+    title: `Task ${id}`,
+    description: '',
+    status: 'TODO',
+    priority: 0,
+    agent_role: 'BACKEND',
+    dependencies: [],
+    blocked_by: [],
+    auto_start: true,
+    version: 1,
+    created_at: '2026-01-01T00:00:00Z',
+    latest_attempt: null,
+    ...fields
+  };
+}
+
+export function event(
+  seq: number,
+  type: AttemptEvent['type'],
+  payload: AttemptEvent['payload']
+): AttemptEvent {
+  return { seq, type, payload, timestamp: '2026-01-01T00:00:00Z' };
+}
+
+export function auditRow(seq: number, fields: Partial<AuditRow> = {}): AuditRow {
+  return {
+    id: seq,
+    run_id: 'r1',
+    attempt: 'a1',
+    seq,
+    timestamp: '2026-01-01T00:00:00Z',
+    operation: 'READ',
+    result: 'ALLOWED',
+    path: `/repo/file-${seq}.py`,
+    source: 'tool',
+    detail: {},
+    ...fields
+  };
+}
+
+/** A source under the test's control: it feeds the sinks and sees the calls. */
+export class FakeSource implements Source {
+  readonly live = signal(true);
+  readonly calls: string[] = [];
+  projects: Project[] = [PROJECT];
+  current = attempt();
+  rows: AuditRow[] = [];
+  pageSize = 100;
+  /** Thrown by the next request. */
+  problem: Error | null = null;
+  taskSink: TaskSink | null = null;
+  eventSink: EventSink | null = null;
+
+  async listProjects(): Promise<Project[]> {
+    this.check('listProjects');
+    return this.projects;
+  }
+
+  watchTasks(projectId: string, sink: TaskSink): () => void {
+    this.calls.push(`watchTasks ${projectId}`);
+    this.taskSink = sink;
+    return () => undefined;
+  }
+
+  async startAttempt(taskId: string): Promise<void> {
+    this.check(`start ${taskId}`);
+  }
+
+  async getAttempt(): Promise<Attempt> {
+    this.check('getAttempt');
+    return this.current;
+  }
+
+  watchEvents(_attemptId: string, after: number, sink: EventSink): () => void {
+    this.calls.push(`watchEvents after ${after}`);
+    this.eventSink = sink;
+    return () => undefined;
+  }
+
+  async cancelAttempt(id: string): Promise<void> {
+    this.check(`cancel ${id}`);
+  }
+
+  async approveAttempt(id: string): Promise<void> {
+    this.check(`approve ${id}`);
+  }
+
+  async rejectAttempt(id: string, reason: string): Promise<void> {
+    this.check(`reject ${id}: ${reason}`);
+  }
+
+  async getDiff(): Promise<never> {
+    throw new Error('not part of these tests');
+  }
+
+  async listAudit(query: AuditQuery, cursor: string | null): Promise<AuditPage> {
+    this.check(`audit ${query.result ?? 'all'} from ${cursor ?? 'start'}`);
+    const rows = this.rows.filter(row => !query.result || row.result === query.result);
+    const from = Number(cursor ?? 0);
+    const to = from + this.pageSize;
+    return { results: rows.slice(from, to), next: to < rows.length ? String(to) : null };
+  }
+
+  async countAudit(): Promise<[]> {
+    return [];
+  }
+
+  async getStack(): Promise<never> {
+    throw new Error('not part of these tests');
+  }
+
+  async startStack(): Promise<void> {
+    this.check('startStack');
+  }
+
+  selectTask(): void {
+    // Not observed here.
+  }
+
+  sharedAuditFilter(): null {
+    return null;
+  }
+
+  onChange(): () => void {
+    return () => undefined;
+  }
+
+  private check(call: string): void {
+    this.calls.push(call);
+    const { problem } = this;
+    this.problem = null;
+    if (problem) {
+      throw problem;
+    }
+  }
+}
+
+/** Wait until an expectation holds; fails with its own message after a second. */
+export async function eventually(expectation: () => void): Promise<void> {
+  const deadline = Date.now() + 1000;
+  for (;;) {
+    try {
+      expectation();
+      return;
+    } catch (reason) {
+      if (Date.now() > deadline) {
+        throw reason;
+      }
+      await new Promise(resolve => setTimeout(resolve, 5));
+    }
+  }
+}

@@ -1,0 +1,151 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+
+import { ProblemError, problemFrom } from '../src/model/problem';
+import { HttpSource } from '../src/source/http';
+import { ModelSource } from '../src/source/modelsource';
+import type { WidgetModel } from '../src/source/comm';
+import type { EventSink } from '../src/source/source';
+import { event, task } from './fixtures';
+
+/** A WebSocket whose server side is the test. */
+class TestSocket {
+  static readonly OPEN = 1;
+  static all: TestSocket[] = [];
+  readyState = TestSocket.OPEN;
+  sent: unknown[] = [];
+  onmessage: ((message: { data: string }) => void) | null = null;
+  onclose: ((event: { code: number }) => void) | null = null;
+
+  constructor(readonly url: string) {
+    TestSocket.all.push(this);
+  }
+
+  send(text: string): void {
+    this.sent.push(JSON.parse(text));
+  }
+
+  close(): void {
+    this.readyState = 3;
+  }
+
+  deliver(frame: unknown): void {
+    this.onmessage?.({ data: JSON.stringify(frame) });
+  }
+}
+
+class TestModel implements WidgetModel {
+  readonly sent: { id: number; method: string }[] = [];
+  state: unknown = { project: { id: 'p1', name: 'calc' }, tasks: [task('t1')] };
+  private readonly callbacks = new Map<string, Set<(content?: unknown) => void>>();
+
+  get(name: string): unknown {
+    return name === '_state' ? this.state : 'auto';
+  }
+
+  send(content: unknown): void {
+    this.sent.push(content as { id: number; method: string });
+  }
+
+  on(name: string, callback: (content?: unknown) => void): void {
+    this.callbacks.set(name, (this.callbacks.get(name) ?? new Set()).add(callback));
+  }
+
+  off(name: string, callback: (content?: unknown) => void): void {
+    this.callbacks.get(name)?.delete(callback);
+  }
+
+  emit(name: string, content?: unknown): void {
+    this.callbacks.get(name)?.forEach(callback => callback(content));
+  }
+}
+
+function recorder(): EventSink & { seqs: number[]; ended: boolean } {
+  const record = {
+    seqs: [] as number[],
+    ended: false,
+    events: (events: readonly { seq: number }[]) =>
+      void record.seqs.push(...events.map(one => one.seq)),
+    attempt: () => undefined,
+    link: () => undefined,
+    end: () => {
+      record.ended = true;
+    },
+    failed: () => undefined
+  };
+  return record;
+}
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  TestSocket.all = [];
+  vi.stubGlobal('WebSocket', TestSocket);
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+test('the event socket acknowledges, resumes after its last seq, and repeats nothing', () => {
+  const source = new HttpSource({
+    request: async () => null,
+    socketUrl: path => `ws://host/rootbound/${path}`
+  });
+  const sink = recorder();
+  const stop = source.watchEvents('a1', 0, sink);
+  const [first] = TestSocket.all;
+  first?.deliver({ type: 'events', events: [event(1, 'LOG', {}), event(2, 'LOG', {})] });
+  expect(first?.sent).toEqual([{ type: 'ack', seq: 2 }]);
+
+  first?.onclose?.({ code: 1006 });
+  vi.advanceTimersByTime(2_000);
+  const second = TestSocket.all[1];
+  expect(second?.url).toBe('ws://host/rootbound/ws/attempts/a1/?after=2');
+  second?.deliver({ type: 'events', events: [event(2, 'LOG', {}), event(3, 'LOG', {})] });
+  second?.deliver({ type: 'end', status: 'SUCCESS', last_seq: 3 });
+  second?.onclose?.({ code: 1000 });
+  vi.advanceTimersByTime(60_000);
+  expect(sink.seqs).toEqual([1, 2, 3]);
+  expect(sink.ended).toBe(true);
+  expect(TestSocket.all).toHaveLength(2);
+  stop();
+});
+
+test('a widget without a kernel becomes a snapshot, and refuses actions', async () => {
+  const model = new TestModel();
+  const source = new ModelSource(model);
+  expect(model.sent).toMatchObject([{ id: 0, method: 'hello' }]);
+  vi.advanceTimersByTime(2_001);
+  expect(source.live.value).toBe(false);
+  await expect(source.startAttempt('t1')).rejects.toMatchObject({ code: 'snapshot' });
+
+  // The kernel was only busy: its late answer brings the view to life.
+  model.emit('msg:custom', { reply_to: 0, ok: true, result: {} });
+  expect(source.live.value).toBe(true);
+  source.dispose();
+});
+
+test('replies settle the call they belong to', async () => {
+  const model = new TestModel();
+  const source = new ModelSource(model);
+  model.emit('msg:custom', { reply_to: 0, ok: true, result: {} });
+  const refused = source.startAttempt('t1');
+  const accepted = source.cancelAttempt('a1');
+  const [, start, cancel] = model.sent;
+  model.emit('msg:custom', { reply_to: cancel?.id, ok: true, result: {} });
+  model.emit('msg:custom', {
+    reply_to: start?.id,
+    ok: false,
+    problem: { detail: 'Finish the other task first.', code: 'dependencies-open' }
+  });
+  await expect(accepted).resolves.toBeUndefined();
+  await expect(refused).rejects.toMatchObject({ code: 'dependencies-open' });
+  source.dispose();
+});
+
+test('Jupyter’s own 404 means that the extension is absent, a problem’s 404 does not', () => {
+  expect(problemFrom(404, { message: 'Not Found', reason: null }).code).toBe('absent');
+  const own = problemFrom(404, { detail: 'No such task.', code: 'not-found' });
+  expect(own).toBeInstanceOf(ProblemError);
+  expect(own.code).toBe('not-found');
+});

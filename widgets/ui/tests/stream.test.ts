@@ -1,0 +1,116 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+
+import { mountAttemptStream } from '../src/mount';
+import type { EventSink } from '../src/source/source';
+import { StreamStore } from '../src/stores/stream';
+import { FakeSource, attempt, event, eventually } from './fixtures';
+
+let source: FakeSource;
+
+beforeEach(() => {
+  source = new FakeSource();
+});
+
+test('text of one step is one entry, and a repeated seq is dropped', () => {
+  const store = new StreamStore(source, 'a1');
+  store.receive([
+    event(1, 'LOG', { kind: 'text', step: 1, delta: 'Hello ' }),
+    event(2, 'LOG', { kind: 'text', step: 1, delta: 'world' })
+  ]);
+  store.receive([
+    event(2, 'LOG', { kind: 'text', step: 1, delta: 'world' }),
+    event(3, 'LOG', { kind: 'text', step: 1, delta: '!' }),
+    event(4, 'LOG', { kind: 'text', step: 2, delta: 'Next' })
+  ]);
+  expect(store.items.map(item => ('text' in item ? item.text : item.kind))).toEqual([
+    'Hello world!',
+    'Next'
+  ]);
+  store.dispose();
+});
+
+test('a tool call takes in its output and result', () => {
+  const store = new StreamStore(source, 'a1');
+  store.receive([
+    event(1, 'LOG', { kind: 'tool_call', step: 1, call_id: 'c1', tool: 'run_command', args: {} }),
+    event(2, 'LOG', { kind: 'output', source: 'command:c1', stream: 'stdout', text: 'one\n' }),
+    event(3, 'LOG', { kind: 'output', source: 'command:c1', stream: 'stdout', text: 'two\n' }),
+    event(4, 'LOG', { kind: 'tool_result', step: 1, call_id: 'c1', tool: 'x', ok: false, text: 'no' })
+  ]);
+  expect(store.items).toHaveLength(1);
+  expect(store.items[0]).toMatchObject({
+    kind: 'tool',
+    output: 'one\ntwo\n',
+    result: { ok: false, text: 'no' }
+  });
+  store.dispose();
+});
+
+test('each run of a gate has its own evidence', () => {
+  const store = new StreamStore(source, 'a1');
+  const run = (seq: number, exit_code: number): ReturnType<typeof event>[] => [
+    event(seq, 'LOG', { kind: 'gate_started', name: 'test', command: 'pytest' }),
+    event(seq + 1, 'LOG', { kind: 'output', source: 'gate:test', text: `run ${seq}` }),
+    event(seq + 2, 'ARTIFACT', { kind: 'gate', name: 'test', command: 'pytest', exit_code })
+  ];
+  store.receive([...run(1, 1), ...run(4, 0)]);
+  expect(store.items).toMatchObject([
+    { kind: 'gate', output: 'run 1', evidence: { exit_code: 1 } },
+    { kind: 'gate', output: 'run 4', evidence: { exit_code: 0 } }
+  ]);
+  store.dispose();
+});
+
+test('a shortened state says how many events it leaves out', () => {
+  const store = new StreamStore(source, 'a1');
+  store.receive([event(41, 'LOG', { kind: 'notice', text: 'late' })]);
+  expect(store.items).toMatchObject([{ kind: 'gap', text: '40' }, { kind: 'notice' }]);
+  store.dispose();
+});
+
+test('an unknown kind of event is passed over', () => {
+  const store = new StreamStore(source, 'a1');
+  store.receive([
+    event(1, 'LOG', { kind: 'hologram', shape: 'cube' }),
+    event(2, 'LOG', { kind: 'notice', text: 'still here' })
+  ]);
+  expect(store.items).toMatchObject([{ kind: 'notice', text: 'still here' }]);
+  store.dispose();
+});
+
+let host: HTMLElement | null = null;
+let unmount: (() => void) | null = null;
+
+afterEach(() => {
+  unmount?.();
+  unmount = null;
+  host?.remove();
+  host = null;
+});
+
+test('a long stream keeps few rows in the document', async () => {
+  host = document.createElement('div');
+  document.body.append(host);
+  source.current = attempt({ status: 'RUNNING' });
+  unmount = mountAttemptStream(host, source, 'a1');
+  await eventually(() => expect(source.eventSink).not.toBeNull());
+  const sink = source.eventSink as EventSink;
+  sink.events(
+    Array.from({ length: 5000 }, (_, index) =>
+      event(index + 1, 'LOG', { kind: 'notice', text: `line ${index}` })
+    )
+  );
+  await eventually(() => expect(host?.querySelector('[data-row]')).not.toBeNull());
+  expect(host.querySelectorAll('[data-row]').length).toBeLessThan(100);
+});
+
+test('a STATUS event brings the attempt’s new state into the header', async () => {
+  host = document.createElement('div');
+  document.body.append(host);
+  unmount = mountAttemptStream(host, source, 'a1');
+  await eventually(() => expect(source.eventSink).not.toBeNull());
+  source.current = attempt({ status: 'REVIEW' });
+  source.eventSink?.events([event(1, 'STATUS', { status: 'REVIEW' })]);
+  await eventually(() => expect(host?.textContent).toContain('Waiting for review'));
+  expect(host.textContent).toContain('Approve');
+});
