@@ -11,12 +11,13 @@ import argparse
 import importlib
 import importlib.util
 import json
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from rootbound import paths
 from rootbound._version import __version__
@@ -248,9 +249,11 @@ def _token(options: argparse.Namespace) -> int:
 def _logs(options: argparse.Namespace) -> int:
     path = paths.logs_dir() / f"{options.service}.log"
     try:
-        _print_tail(path, options.lines)
-        if options.follow:
-            _follow(path)
+        # One open file for both, so that nothing written in between is missed.
+        with path.open("rb") as file:
+            _print_tail(file, options.lines)
+            if options.follow:
+                _follow(path, file)
     except FileNotFoundError as error:
         raise CommandError(
             f"There is no log {path}; the service has not been started in this state folder."
@@ -260,37 +263,28 @@ def _logs(options: argparse.Namespace) -> int:
     return _OK
 
 
-def _print_tail(path: Path, lines: int) -> None:
-    with path.open("rb") as file:
-        end = position = file.seek(0, 2)
-        data = b""
-        while position > 0 and data.count(b"\n") <= lines:
-            position = max(0, position - 65536)
-            file.seek(position)
-            data = file.read(end - position)
-    wanted = data.decode(errors="replace").splitlines()[-lines:] if lines else []
-    for line in wanted:
+def _print_tail(file: BinaryIO, lines: int) -> None:
+    end = position = file.seek(0, os.SEEK_END)
+    data = b""
+    while position > 0 and data.count(b"\n") <= lines:
+        position = max(0, position - 65536)
+        file.seek(position)
+        data = file.read(end - position)
+    file.seek(end)
+    for line in data.decode(errors="replace").splitlines()[-lines:] if lines else []:
         _say(line)
 
 
-def _follow(path: Path) -> None:
-    file = path.open("rb")
-    try:
-        file.seek(0, 2)
-        while True:
-            if chunk := file.read(65536):
-                print(chunk.decode(errors="replace"), end="", flush=True)
-                continue
+def _follow(path: Path, file: BinaryIO) -> None:
+    """Print what is added, also after a start has moved the grown log aside."""
+    while True:
+        if chunk := file.read(65536):
+            print(chunk.decode(errors="replace"), end="", flush=True)
+        elif path.exists() and path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+            with path.open("rb") as fresh:
+                _follow(path, fresh)
+        else:
             time.sleep(0.2)
-            # A start may have moved a grown log aside.
-            if (
-                path.exists()
-                and path.stat().st_ino != Path(f"/dev/fd/{file.fileno()}").stat().st_ino
-            ):
-                file.close()
-                file = path.open("rb")
-    finally:
-        file.close()
 
 
 if __name__ == "__main__":
