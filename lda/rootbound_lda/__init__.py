@@ -1,0 +1,1 @@
+"""The Local Desktop Agent: the only process of Rootbound that touches the user's files."""

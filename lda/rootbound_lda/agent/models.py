@@ -1,0 +1,105 @@
+"""The two vendors' models, with the SDKs' own retries off and their quirks set straight."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from pydantic_ai.models import Model
+from pydantic_ai.profiles import InlineDefsJsonSchemaTransformer
+from pydantic_ai.profiles.openai import OpenAIModelProfile
+from pydantic_ai.providers.google import GoogleProvider
+from pydantic_ai.providers.zai import ZaiProvider
+from pydantic_ai.settings import ModelSettings
+
+from ..wire import AgentConfig
+
+READ_GAP_S: Final = 120
+"""Seconds without a byte after which a request counts as dead."""
+
+DEFAULT_MAX_TOKENS: Final = 16_384
+DEFAULT_URLS: Final = {
+    "GLM": "https://api.z.ai/api/paas/v4",
+    "GEMINI": "https://generativelanguage.googleapis.com",
+}
+_WINDOWS: Final = {"GLM": 200_000, "GEMINI": 1_000_000}
+_PASSED_ON: Final = ("temperature", "top_p", "max_tokens", "seed")
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """A model ready to be asked.
+
+    Attributes
+    ----------
+    window
+        Tokens of context that the model takes.
+    """
+
+    model: Model[Any]
+    settings: ModelSettings
+    window: int
+
+
+@asynccontextmanager
+async def open_model(
+    config: AgentConfig, key: str, urls: Mapping[str, str] | None
+) -> AsyncIterator[Codec]:
+    """Build a profile's model and close its connections afterwards.
+
+    Parameters
+    ----------
+    config
+        The profile. ``settings`` may hold ``temperature``, ``top_p``, ``max_tokens``, ``seed``,
+        ``thinking`` (bool), ``thinking_budget`` (tokens, Gemini) and ``context_window`` (tokens).
+    key
+        The vendor's key.
+    urls
+        Base URL by provider, for a profile that names none.
+    """
+    url = config.base_url or (urls or {}).get(config.provider) or DEFAULT_URLS[config.provider]
+    chosen: dict[str, Any] = {
+        name: config.settings[name] for name in _PASSED_ON if name in config.settings
+    }
+    settings: dict[str, Any] = {
+        "max_retries": 0,
+        "timeout": READ_GAP_S,
+        "max_tokens": DEFAULT_MAX_TOKENS,
+        **chosen,
+    }
+    build = _glm if config.provider == "GLM" else _gemini
+    model, extra = build(config, key, url.rstrip("/"))
+    window = int(config.settings.get("context_window") or _WINDOWS[config.provider])
+    async with model:
+        yield Codec(model, cast(ModelSettings, {**settings, **extra}), window)
+
+
+def _glm(config: AgentConfig, key: str, url: str) -> tuple[Model[Any], dict[str, Any]]:
+    from pydantic_ai.models.zai import ZaiModel
+
+    # The library knows some GLM names only; without this it ignores thinking for the others.
+    profile = OpenAIModelProfile(
+        supports_thinking=True,
+        openai_chat_supports_max_completion_tokens=False,
+        openai_chat_streaming_requires_finish_reason=True,
+        json_schema_transformer=InlineDefsJsonSchemaTransformer,
+    )
+    profile.update({"supports_forced_tool_choice": False})
+    model = ZaiModel(config.model, provider=ZaiProvider(api_key=key, base_url=url), profile=profile)
+    thinking = bool(config.settings.get("thinking", True))
+    return model, {"thinking": thinking, "extra_body": {"tool_stream": True}}
+
+
+def _gemini(config: AgentConfig, key: str, url: str) -> tuple[Model[Any], dict[str, Any]]:
+    from pydantic_ai.models.google import GoogleModel
+
+    model = GoogleModel(config.model, provider=GoogleProvider(api_key=key, base_url=url))
+    if config.settings.get("thinking", True) is False:
+        return model, {"thinking": False}
+    if "2.5" not in config.model:
+        return model, {"thinking": True}
+    # A thinking config replaces `thinking` as a whole, so both of its parts are needed.
+    budget = int(config.settings.get("thinking_budget", -1))
+    return model, {"google_thinking_config": {"include_thoughts": True, "thinking_budget": budget}}

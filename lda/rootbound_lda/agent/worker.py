@@ -1,0 +1,80 @@
+"""Puts an agent together: model, tools, journal and limits."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ..config import Config
+from ..files import FileAccess
+from ..policy import Policy
+from ..reports import Reporter
+from ..sandbox import CommandRunner
+from ..wire import RunPayload
+from ..worktrees import Worktree
+from .loop import AgentLoop, Journal
+from .models import open_model
+from .prices import Meter, price_of
+from .prompts import worker_system
+from .tools import Toolbox
+
+
+@asynccontextmanager
+async def open_worker(
+    payload: RunPayload,
+    key: str,
+    config: Config,
+    worktree: Worktree,
+    policy: Policy,
+    *,
+    files: FileAccess,
+    runner: CommandRunner,
+    reporter: Reporter,
+    artifacts: Path,
+    private: Path,
+) -> AsyncIterator[AgentLoop]:
+    """Open an agent for a run; its connections and its journal are closed afterwards.
+
+    Parameters
+    ----------
+    payload
+        The run.
+    key
+        The vendor's key.
+    config
+        For the base URLs.
+    worktree, policy
+        Where the agent works, and what it may do.
+    files, runner, reporter
+        Its ways to files, commands and events.
+    artifacts
+        Folder for long outputs.
+    private
+        The run's own folder, for the journal.
+    """
+    agent = payload.agent_config
+    journal = Journal(private / "journal.jsonl")
+    toolbox = Toolbox(
+        policy=policy,
+        files=files,
+        git=worktree.git,
+        runner=runner,
+        reporter=reporter,
+        artifacts=artifacts,
+        command_timeout_s=payload.limits.command_timeout_s,
+    )
+    try:
+        async with open_model(agent, key, config.model_urls) as codec:
+            yield AgentLoop(
+                config=agent,
+                codec=codec,
+                toolbox=toolbox,
+                reporter=reporter,
+                journal=journal,
+                limits=payload.limits,
+                meter=Meter(price_of(agent.model, agent.settings)),
+                system=worker_system(agent, payload.commands),
+            )
+    finally:
+        journal.close()

@@ -1,0 +1,193 @@
+"""Where the LDA keeps its state, and who it is."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import platformdirs
+
+BIND_HOST = "127.0.0.1"
+"""The LDA listens here and nowhere else; there is no setting for it."""
+
+DEFAULT_PORT = 8001
+
+
+class ConfigError(Exception):
+    """The LDA cannot start; the text is one sentence for the user."""
+
+
+def version() -> str:
+    """Return the version of the installed distribution, or ``"0"`` outside of one."""
+    try:
+        return metadata.version("rootbound")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Replace ``path`` by ``data`` so that a reader sees the old or the new content.
+
+    Parameters
+    ----------
+    path
+        The file; its folder must exist.
+    data
+        The whole new content.
+    mode
+        Permission bits of the new file. Default ``0o600``.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Identity, folders and addresses of one LDA process.
+
+    Attributes
+    ----------
+    home
+        The state folder.
+    lda_id
+        Stays the same over restarts.
+    boot_id
+        New for every process; part of the audience of every token.
+    port
+        The port asked for first.
+    model_urls
+        Base URL by provider (``GLM``, ``GEMINI``), for profiles that name none.
+    """
+
+    home: Path
+    lda_id: str
+    boot_id: str
+    port: int = DEFAULT_PORT
+    model_urls: Mapping[str, str] | None = None
+
+    @property
+    def audience(self) -> str:
+        """The ``aud`` that a token for this process must carry."""
+        return f"{self.lda_id}:{self.boot_id}"
+
+    @property
+    def run_folder(self) -> Path:
+        """Folder of sockets, locks and address files."""
+        return self.home / "run"
+
+    @property
+    def worktrees(self) -> Path:
+        """Folder with one worktree per attempt."""
+        return self.home / "worktrees"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder with the full logs, per attempt."""
+        return self.home / "artifacts"
+
+    @property
+    def runs(self) -> Path:
+        """Folder with the LDA's own record of each run."""
+        return self.home / "runs"
+
+    @property
+    def outbox(self) -> Path:
+        """The outbox's database."""
+        return self.home / "outbox" / "outbox.sqlite3"
+
+    @property
+    def verify_key(self) -> Path:
+        """The backend's public key."""
+        return self.home / "secrets" / "lda_verify.pem"
+
+    def make_folders(self) -> None:
+        """Create the state folders that the LDA owns, mode 0700."""
+        folders = (self.run_folder, self.worktrees, self.artifacts, self.runs, self.outbox.parent)
+        for folder in (self.home, *folders):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def read_verify_key(self) -> bytes:
+        """Return the public key (PEM) that tokens are checked with.
+
+        Raises
+        ------
+        ConfigError
+            When there is none: the stack's guard makes it before any service starts.
+        """
+        try:
+            return self.verify_key.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"The key {self.verify_key} cannot be read ({error.strerror}); start the LDA with "
+                "`rootbound up`, which makes it."
+            ) from error
+
+
+def _persistent_id(home: Path) -> str:
+    """Return this state folder's LDA id, made on first use."""
+    path = home / "lda.id"
+    try:
+        return str(uuid.UUID(path.read_text(encoding="ascii").strip()))
+    except (OSError, ValueError):
+        fresh = str(uuid.uuid4())
+        write_atomic(path, fresh.encode("ascii"))
+        return fresh
+
+
+def load(environ: Mapping[str, str]) -> Config:
+    """Read the configuration from the environment and create the state folders.
+
+    Parameters
+    ----------
+    environ
+        Usually ``os.environ``. ``ROOTBOUND_HOME``, ``ROOTBOUND_LDA_PORT`` (default 8001),
+        ``ROOTBOUND_GLM_BASE_URL`` and ``ROOTBOUND_GEMINI_BASE_URL`` are read.
+
+    Returns
+    -------
+    Config
+        With a fresh boot id.
+
+    Raises
+    ------
+    ConfigError
+        For a value that makes no sense, or a state folder that cannot be made.
+    """
+    given = environ.get("ROOTBOUND_HOME", "")
+    home = Path(given) if given else platformdirs.user_state_path("rootbound")
+    if not home.is_absolute():
+        raise ConfigError(f"ROOTBOUND_HOME is {given!r}; give an absolute path.")
+    text = environ.get("ROOTBOUND_LDA_PORT") or str(DEFAULT_PORT)
+    if not text.isdigit() or not 0 <= int(text) <= 65535:
+        raise ConfigError(f"ROOTBOUND_LDA_PORT is {text!r}; give a number from 1 to 65535.")
+    names = {"GLM": "ROOTBOUND_GLM_BASE_URL", "GEMINI": "ROOTBOUND_GEMINI_BASE_URL"}
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config = Config(
+            home=home.resolve(),
+            lda_id=_persistent_id(home),
+            boot_id=str(uuid.uuid4()),
+            port=int(text),
+            model_urls={key: environ[name] for key, name in names.items() if environ.get(name)},
+        )
+        config.make_folders()
+    except OSError as error:
+        raise ConfigError(
+            f"The state folder {home} cannot be used ({error.strerror}); set ROOTBOUND_HOME to a "
+            "folder that you may write to."
+        ) from error
+    return config

@@ -1,0 +1,182 @@
+"""Gates: the project's own commands, whose exit code decides."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from .policy import Policy
+from .reports import OutputFeed, Reporter
+from .sandbox import CommandRunner, base_env
+from .wire import Commands, Failure, GateEvidence, GateName, GateStarted, Limits
+
+MAX_LOG_BYTES: Final = 256 * 1024 * 1024
+REPORT_EDGE: Final = 4_000
+TIMED_OUT: Final = 124
+"""Exit code in the evidence of a gate that did not end in time."""
+
+_FAILURES: Final[dict[GateName, Failure]] = {
+    "install": "GATE_INSTALL",
+    "lint": "GATE_LINT",
+    "test": "GATE_TEST",
+}
+_SETTINGS: Final[dict[GateName, str]] = {
+    "install": "install_cmd",
+    "lint": "lint_cmd",
+    "test": "test_cmd",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class GateOutcome:
+    """How one gate ended.
+
+    Attributes
+    ----------
+    failure
+        The reason, when it failed.
+    sentence
+        What to tell the user then.
+    report
+        The end of its output, for the agent.
+    agent_can_fix
+        Whether it makes sense to give it back to the agent.
+    """
+
+    name: GateName
+    exit_code: int
+    failure: Failure | None = None
+    sentence: str = ""
+    report: str = ""
+    agent_can_fix: bool = True
+
+
+def gates_of(commands: Commands) -> list[tuple[GateName, str]]:
+    """Return the gates of a project in order; an empty command is no gate."""
+    listed: list[tuple[GateName, str | None]] = [
+        ("install", commands.install_cmd),
+        ("lint", commands.lint_cmd),
+        ("test", commands.test_cmd),
+    ]
+    return [(name, command.strip()) for name, command in listed if command and command.strip()]
+
+
+@dataclass(slots=True)
+class GateKeeper:
+    """Runs the gates of one run, confined, and reports their evidence.
+
+    Attributes
+    ----------
+    artifacts
+        Folder for the logs.
+    """
+
+    policy: Policy
+    runner: CommandRunner
+    reporter: Reporter
+    artifacts: Path
+    limits: Limits
+
+    async def run(self, name: GateName, command: str, commit: str) -> GateOutcome:
+        """Run one gate at ``commit``, which must be what is in the work tree.
+
+        Parameters
+        ----------
+        name
+            Which gate; ``install`` may reach the network when the project allows it.
+        command
+            For bash.
+        commit
+            Named by the evidence.
+
+        Raises
+        ------
+        SandboxUnavailable
+            When it could not be confined; it did not run.
+        AuditUnavailable
+            When its file operations could not be recorded; it was killed.
+        """
+        self.reporter(GateStarted(name, command))
+        network = self.policy.network.install if name == "install" else self.policy.network.agent
+        log = _GateLog(self.artifacts / f"{name}-{commit[:12]}-{time.time_ns():x}.log")
+        try:
+            result = await self.runner.run(
+                ["/bin/bash", "-c", command],
+                cwd=self.policy.worktree,
+                env=base_env(self.policy, network=network),
+                network=network,
+                timeout_s=self.limits.gate_timeout_s,
+                on_output=OutputFeed(self.reporter, f"gate:{name}", log.write),
+                max_output=4 * REPORT_EDGE,
+            )
+        finally:
+            log.close()
+        exit_code = TIMED_OUT if result.timed_out else result.exit_code
+        self.reporter(
+            GateEvidence(
+                name=name,
+                commit=commit,
+                command=command,
+                exit_code=exit_code,
+                duration_s=round(result.duration_s, 3),
+                log_digest=f"sha256:{log.digest}",
+                log_artifact=log.path.name,
+            )
+        )
+        report = result.output.decode("utf-8", "replace")[-2 * REPORT_EDGE :]
+        return _judge(name, command, exit_code, report, self.limits, timed_out=result.timed_out)
+
+
+def _judge(
+    name: GateName, command: str, exit_code: int, report: str, limits: Limits, *, timed_out: bool
+) -> GateOutcome:
+    """Say what an exit code means and what to do about it."""
+    setting = _SETTINGS[name]
+    if timed_out:
+        sentence = (
+            f"The {name} gate `{command}` did not end in {limits.gate_timeout_s:.0f} s and was "
+            "killed; make it faster, or raise gate_timeout_s in the project's settings."
+        )
+        return GateOutcome(name, exit_code, "GATE_TIMEOUT", sentence, f"{report}\n{sentence}")
+    if exit_code == 0:
+        return GateOutcome(name, 0)
+    if exit_code in (126, 127):
+        what = "was not found" if exit_code == 127 else "cannot be executed"
+        sentence = (
+            f"The command of the {name} gate {what} (exit code {exit_code}): `{command}`; correct "
+            f"{setting} in the project's settings."
+        )
+        return GateOutcome(
+            name, exit_code, _FAILURES[name], sentence, report, agent_can_fix=name != "install"
+        )
+    sentence = (
+        f"The {name} gate failed with exit code {exit_code}: `{command}`; its log says why. Retry "
+        "with feedback, or correct the command in the project's settings."
+    )
+    return GateOutcome(name, exit_code, _FAILURES[name], sentence, report)
+
+
+class _GateLog:
+    """The log of a gate: the file is bounded, the digest is of everything."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("wb")
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        self._hash.update(data)
+        if self._size < MAX_LOG_BYTES:
+            self._file.write(data[: MAX_LOG_BYTES - self._size])
+            self._size += len(data)
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,345 @@
+"""The plain git command line, made safe to run on a repository that an agent has touched.
+
+Nothing that a repository or its configuration names runs as us: no hooks, no fsmonitor, no
+external diff, no text conversion, no filters, no merge drivers, no signing, no transports.
+The git folder and the work tree are always given explicitly, so a rewritten ``.git`` file
+in a worktree changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+MIN_VERSION: Final = (2, 38)
+TIMEOUT_S: Final = 300.0
+
+_PASSED_ON: Final = ("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR", "USER", "LOGNAME")
+_NEUTRAL: Final = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.untrackedCache=false",
+    "core.pager=cat",
+    "core.editor=false",
+    "core.askPass=true",
+    "core.sshCommand=false",
+    "core.alternateRefsCommand=",
+    "core.quotePath=false",
+    "credential.helper=",
+    "commit.gpgSign=false",
+    "tag.gpgSign=false",
+    "merge.verifySignatures=false",
+    "merge.renormalize=false",
+    "diff.external=",
+    "diff.ignoreSubmodules=dirty",
+    "submodule.recurse=false",
+    "protocol.allow=never",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "checkout.workers=2",
+    "advice.detachedHead=false",
+)
+_DRIVER = re.compile(rb"^(filter|merge|diff)\.(.+)\.([a-zA-Z]+)$", re.DOTALL)
+_OFF: Final = {
+    "filter": ("clean=", "smudge=", "process=", "required=false"),
+    # `false` says "conflict"; an empty driver would silently take our side.
+    "merge": ("driver=false",),
+    "diff": ("command=", "textconv="),
+}
+
+
+class GitError(Exception):
+    """git failed.
+
+    Attributes
+    ----------
+    code
+        Its exit code; 124 for a timeout.
+    """
+
+    def __init__(self, sentence: str, code: int) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a git command printed."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text without the last line break."""
+        return self.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who commits."""
+
+    name: str
+    email: str
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for git: a few inherited names, nothing that configures git."""
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {
+        **kept,
+        "LC_ALL": "C.UTF-8",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_LFS_SKIP_SMUDGE": "1",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_EDITOR": "false",
+        "GIT_ASKPASS": "true",
+        "GIT_PAGER": "cat",
+    }
+
+
+async def execute(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Output:
+    """Run git itself, with nothing neutralised; for calls that read configuration only.
+
+    Parameters
+    ----------
+    argv
+        Arguments after ``git``.
+    cwd
+        Folder to run in.
+    env
+        Environment. Default `environment`.
+    stdin
+        Input. Default none.
+    timeout_s
+        Seconds after which git is killed. Default 300.
+
+    Returns
+    -------
+    Output
+        Exit code and output.
+
+    Raises
+    ------
+    GitError
+        When git is not installed or does not end in time.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "git",
+            *argv,
+            cwd=cwd,
+            env=dict(env or environment()),
+            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise GitError("git is not installed; install git 2.38 or newer.", 127) from error
+    try:
+        async with asyncio.timeout(timeout_s):
+            out, err = await process.communicate(stdin)
+    except BaseException as error:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        if isinstance(error, TimeoutError):
+            raise GitError(f"git {argv[-1]} did not end in {timeout_s:.0f} s.", 124) from error
+        raise
+    return Output(process.returncode or 0, out, err)
+
+
+@dataclass(slots=True)
+class Git:
+    """Git on one work tree.
+
+    Attributes
+    ----------
+    git_dir
+        The git folder of this work tree (for a worktree: ``<common>/worktrees/<name>``).
+    work_tree
+        The files; ``None`` to work on objects and refs only.
+    common_dir
+        The repository's own git folder, shared by all its worktrees.
+    excludes
+        A file with patterns that count as ignored, instead of the user's.
+    """
+
+    git_dir: Path
+    work_tree: Path | None
+    common_dir: Path
+    excludes: Path | None = None
+    identity: Identity | None = None
+    _drivers: list[str] = field(default_factory=list)
+
+    async def run(
+        self,
+        *argv: str,
+        stdin: bytes | None = None,
+        ok: Sequence[int] = (0,),
+        env: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Output:
+        """Run a git command with everything that could run other programs turned off.
+
+        Parameters
+        ----------
+        *argv
+            The command and its arguments.
+        stdin
+            Input. Default none.
+        ok
+            Exit codes that are no error. Default 0 only.
+        env
+            Additions to the environment.
+        timeout_s
+            Seconds after which git is killed. Default 300.
+
+        Raises
+        ------
+        GitError
+            For any other exit code.
+        """
+        options = [*_NEUTRAL, *await self._neutral_drivers()]
+        if self.excludes is not None:
+            options.append(f"core.excludesFile={self.excludes}")
+        where = [f"--git-dir={self.git_dir}"]
+        if self.work_tree is not None:
+            where.append(f"--work-tree={self.work_tree}")
+        flags = [part for option in options for part in ("-c", option)]
+        output = await execute(
+            [*where, *flags, *argv],
+            cwd=self.work_tree or self.git_dir,
+            env={**environment(), **self._identity_env(), **(env or {})},
+            stdin=stdin,
+            timeout_s=timeout_s,
+        )
+        if output.code not in ok:
+            said = output.stderr.decode("utf-8", "replace").strip().splitlines()
+            reason = said[-1] if said else f"exit code {output.code}"
+            raise GitError(f"git {argv[0]} failed: {reason}", output.code)
+        return output
+
+    def _identity_env(self) -> dict[str, str]:
+        if self.identity is None:
+            return {}
+        return {
+            f"GIT_{who}_{what}": value
+            for who in ("AUTHOR", "COMMITTER")
+            for what, value in (("NAME", self.identity.name), ("EMAIL", self.identity.email))
+        }
+
+    async def _neutral_drivers(self) -> list[str]:
+        """Return options that switch off every filter, merge and diff driver there is.
+
+        Read anew for each call: the configuration may have been changed in between.
+        """
+        argv = [f"--git-dir={self.git_dir}", "config", "--name-only", "-z", "--get-regexp"]
+        found = await execute([*argv, r"^(filter|merge|diff)\..+\."], cwd=self.common_dir)
+        drivers: set[tuple[str, str]] = set()
+        for name in found.stdout.split(b"\0"):
+            match = _DRIVER.match(name)
+            if match:
+                subsection = match[2].decode("utf-8", "surrogateescape")
+                if "=" in subsection:
+                    # `-c` cuts at the first "=", so this one could not be switched off.
+                    raise GitError(
+                        f"The repository's git configuration names a driver {subsection!r}, which "
+                        "Rootbound cannot switch off; rename it without '='.",
+                        128,
+                    )
+                drivers.add((match[1].decode(), subsection))
+        return [
+            f"{section}.{name}.{setting}"
+            for section, name in sorted(drivers)
+            for setting in _OFF[section]
+        ]
+
+    async def commit_of(self, ref: str) -> str | None:
+        """Return the commit that ``ref`` names, or ``None``."""
+        output = await self.run(
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            f"{ref}^{{commit}}",
+            ok=(0, 1, 128),
+        )
+        return output.text if output.code == 0 else None
+
+    async def update_ref(self, ref: str, new: str, old: str) -> bool:
+        """Move a ref from ``old`` to ``new``; false when it is not at ``old`` any more.
+
+        ``old`` of 40 zeros says that the ref must not exist yet.
+        """
+        output = await self.run("update-ref", "--no-deref", ref, new, old, ok=(0, 1, 128))
+        return output.code == 0
+
+
+async def discover(path: Path) -> Git | None:
+    """Find the git folder of the work tree whose top is ``path``.
+
+    Returns
+    -------
+    Git or None
+        ``None`` when ``path`` is in no repository. ``work_tree`` is ``None`` when bare.
+
+    Raises
+    ------
+    GitError
+        When git is missing or does not end.
+    """
+    argv = ["rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-dir"]
+    # A repository of another owner is the backend's and the root rules' business.
+    found = await execute(["-c", "safe.directory=*", *argv, "--git-common-dir"], cwd=path)
+    if found.code != 0:
+        return None
+    bare, git_dir, common = found.text.split("\n", 2)
+    if bare == "true":
+        return Git(Path(git_dir), None, Path(common))
+    top = await execute(
+        ["-c", "safe.directory=*", "rev-parse", "--path-format=absolute", "--show-toplevel"],
+        cwd=path,
+    )
+    work_tree = Path(top.text) if top.code == 0 and top.text else None
+    return Git(Path(git_dir), work_tree, Path(common))
+
+
+async def user_identity(path: Path) -> Identity | None:
+    """Return the repository user's name and address, as the user's own git sees them."""
+    env = environment()
+    env.pop("GIT_CONFIG_NOSYSTEM")
+    values = []
+    for key in ("user.name", "user.email"):
+        found = await execute(["-c", "safe.directory=*", "config", "--get", key], cwd=path, env=env)
+        values.append(found.text.strip())
+    return Identity(*values) if all(values) else None
+
+
+class RepositoryLocks:
+    """One lock per repository, so that two runs never write its refs at the same time."""
+
+    def __init__(self) -> None:
+        self._locks: dict[Path, asyncio.Lock] = {}
+
+    def __call__(self, common_dir: Path) -> asyncio.Lock:
+        """Return the lock of the repository with this common git folder."""
+        return self._locks.setdefault(common_dir, asyncio.Lock())

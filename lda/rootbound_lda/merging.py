@@ -1,0 +1,181 @@
+"""Bringing an attempt into its base branch without ever breaking the user's checkout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .git import Git, GitError, discover
+from .worktrees import Repository
+
+_TRIES = 3
+
+
+class MergeRefused(Exception):  # noqa: N818 - it reads as what it says
+    """The merge was not made and nothing was changed.
+
+    Attributes
+    ----------
+    code
+        ``merge-conflict``, ``checkout-dirty``, ``base-moved`` or ``head-moved``.
+    extras
+        More fields for the answer, such as the conflicting ``files``.
+    """
+
+    def __init__(self, code: str, sentence: str, **extras: Any) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.extras = extras
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A merge that is in the base branch.
+
+    Attributes
+    ----------
+    fast_forward
+        Whether the base had not moved since the attempt began.
+    """
+
+    merge_commit: str
+    base_before: str
+    fast_forward: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MergePlan:
+    """What is merged into what, and what the commit says."""
+
+    branch: str
+    head: str
+    base_branch: str
+    message: str
+    attempt_id: str
+    task_id: str | None
+
+    @property
+    def commit_message(self) -> str:
+        """The message with the trailers that lead back to task and attempt."""
+        subject = self.message.strip() or f"Merge {self.branch}"
+        lines = [f"Rootbound-Attempt: {self.attempt_id}"]
+        if self.task_id:
+            lines.insert(0, f"Rootbound-Task: {self.task_id}")
+        return f"{subject}\n\n" + "\n".join(lines) + "\n"
+
+
+async def merge(repo: Repository, plan: MergePlan) -> Merged:
+    """Merge an attempt. Repeating a merge that was made returns the same answer.
+
+    The caller holds the repository's lock. Another program may still move the base; then the
+    merge is computed anew, and given up after three times.
+
+    Raises
+    ------
+    MergeRefused
+        When the attempt or its base is not what was reviewed, there are conflicts, or the
+        user's checkout has uncommitted changes.
+    GitError
+        When git itself fails.
+    """
+    tip = await repo.git.commit_of(f"refs/heads/{plan.branch}")
+    if tip != plan.head:
+        raise MergeRefused(
+            "head-moved",
+            f"The branch {plan.branch} is not at the reviewed commit any more; review it again.",
+        )
+    base_ref = f"refs/heads/{plan.base_branch}"
+    for _ in range(_TRIES):
+        base = await repo.git.commit_of(base_ref)
+        if base is None:
+            raise MergeRefused("base-moved", f"The branch {plan.base_branch} does not exist.")
+        done = await _already_merged(repo.git, base, plan.head)
+        if done is not None:
+            return done
+        commit = await _merge_commit(repo.git, base, plan)
+        if await _move(repo.git, plan.base_branch, base, commit):
+            fork = await repo.git.run("merge-base", base, plan.head, ok=(0, 1))
+            return Merged(commit, base, fork.text == base)
+    raise MergeRefused(
+        "base-moved", f"The branch {plan.base_branch} keeps moving; try again in a moment."
+    )
+
+
+async def _already_merged(git: Git, base: str, head: str) -> Merged | None:
+    """Find the merge of ``head`` on the first-parent line of ``base``."""
+    inside = await git.run("merge-base", "--is-ancestor", head, base, ok=(0, 1))
+    if inside.code != 0:
+        return None
+    listed = await git.run("rev-list", "--first-parent", "--parents", base, f"^{head}")
+    for line in listed.text.splitlines():
+        commit, *parents = line.split()
+        if len(parents) == 2 and parents[1] == head:
+            fork = await git.run("merge-base", parents[0], head, ok=(0, 1))
+            return Merged(commit, parents[0], fork.text == parents[0])
+    return Merged(base, base, fast_forward=True)
+
+
+async def _merge_commit(git: Git, base: str, plan: MergePlan) -> str:
+    """Compute the merge on objects only; nothing is visible yet."""
+    preview = await git.run(
+        "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", base, plan.head,
+        ok=(0, 1),
+    )  # fmt: skip
+    tree, *names = [part for part in preview.stdout.decode("utf-8", "replace").split("\0") if part]
+    if preview.code == 1:
+        files = sorted(set(names))
+        raise MergeRefused(
+            "merge-conflict",
+            f"The attempt conflicts with {plan.base_branch} in {', '.join(files[:5])}"
+            f"{' and more' if len(files) > 5 else ''}; start a new attempt from the present base.",
+            files=files,
+        )
+    made = await git.run(
+        "commit-tree", tree, "-p", base, "-p", plan.head, "-F", "-",
+        stdin=plan.commit_message.encode("utf-8", "replace"),
+    )  # fmt: skip
+    return made.text
+
+
+async def _move(git: Git, branch: str, base: str, commit: str) -> bool:
+    """Move the base branch to the merge; false when it was moved by somebody else."""
+    checkout = await _checkout_of(git, branch)
+    if checkout is None:
+        return await git.update_ref(f"refs/heads/{branch}", commit, base)
+    found = await discover(checkout)
+    if found is None or found.work_tree is None:
+        raise GitError(f"The checkout {checkout} of {branch} is not usable.", 1)
+    found.identity = git.identity
+    status = await found.run("status", "--porcelain", "--untracked-files=no", "-z")
+    if status.stdout:
+        raise MergeRefused(
+            "checkout-dirty",
+            f"{checkout} has uncommitted changes on {branch}; commit or stash them and approve "
+            "again.",
+        )
+    output = await found.run("merge", "--ff-only", "--quiet", commit, ok=(0, 1, 2, 128))
+    if output.code == 0:
+        return True
+    if await git.commit_of(f"refs/heads/{branch}") != base:
+        return False
+    said = output.stderr.decode("utf-8", "replace").strip().splitlines()
+    raise MergeRefused(
+        "checkout-dirty",
+        f"git would overwrite files in {checkout} that are not committed; move them away and "
+        f"approve again ({said[0] if said else 'merge --ff-only failed'}).",
+    )
+
+
+async def _checkout_of(git: Git, branch: str) -> Path | None:
+    """Return the folder that has ``branch`` checked out."""
+    listed = await git.run("worktree", "list", "--porcelain", "-z")
+    path: str | None = None
+    for line in listed.stdout.decode("utf-8", "surrogateescape").split("\0"):
+        if line.startswith("worktree "):
+            path = line.removeprefix("worktree ")
+        elif line == "bare":
+            path = None
+        elif line == f"branch refs/heads/{branch}" and path is not None:
+            return Path(path)
+    return None

@@ -1,0 +1,341 @@
+"""The runs of this LDA: starting, cancelling, recovering, and what is done with their results."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from . import worktrees
+from .config import write_atomic
+from .execution import Execution, RunRecord
+from .merging import Merged, MergePlan, MergeRefused, merge
+from .outbox import Owner, now
+from .reports import Reporter, RunAudit
+from .services import Services
+from .shipper import Shipper
+from .wire import RunPayload, Status
+
+log = logging.getLogger(__name__)
+
+LOST: Final = (
+    "The LDA ended while the run was live, and its processes with it. The branch is kept; retry "
+    "the task."
+)
+
+
+class RunRefused(Exception):  # noqa: N818 - it reads as what it says
+    """A request about a run cannot be done.
+
+    Attributes
+    ----------
+    status
+        HTTP status that fits.
+    code
+        Short, stable name of the reason.
+    """
+
+    def __init__(self, status: int, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.code = code
+
+
+@dataclass(slots=True)
+class _Live:
+    """A run that goes on."""
+
+    execution: Execution
+    task: asyncio.Task[None]
+
+
+class RunManager:
+    """Holds every run by attempt id; one of each attempt at a time.
+
+    Parameters
+    ----------
+    services
+        What runs share.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._records: dict[str, RunRecord] = {}
+        self._live: dict[str, _Live] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._closing = False
+        self.shipper = Shipper(services.outbox, self.fenced)
+
+    # Life of the process
+
+    async def start(self) -> None:
+        """Give every run that an earlier process left live its end, then begin to ship."""
+        await asyncio.to_thread(self._load)
+        for record in self._records.values():
+            if record.live:
+                await self._bury(record)
+        await self.shipper.start()
+
+    def _load(self) -> None:
+        decoder = msgspec.json.Decoder(RunRecord)
+        for path in self._services.config.runs.glob("*/run.json"):
+            try:
+                record = decoder.decode(path.read_bytes())
+            except (OSError, msgspec.DecodeError):
+                log.exception("%s cannot be read; the run is not known any more", path)
+                continue
+            self._records[record.attempt_id] = record
+        worktrees.empty_trash(self._services.config.worktrees)
+
+    async def _bury(self, record: RunRecord) -> None:
+        record.state, record.failure = "FAILED", "LDA_LOST"
+        self._reporter(record).end(Status("FAILED", "LDA_LOST", LOST, record.head_commit))
+        await asyncio.wrap_future(self._services.outbox.set_live(record.attempt_id, live=False))
+        await asyncio.to_thread(self._save, record)
+
+    async def stop(self) -> None:
+        """End every live run as lost, and give its report a moment to leave."""
+        self._closing = True
+        live = list(self._live.values())
+        for run in live:
+            run.execution.stop("LDA_LOST", LOST)
+        if live:
+            await asyncio.wait([run.task for run in live], timeout=15)
+            await self.shipper.drain(timeout_s=2)
+        await self.shipper.stop()
+
+    @property
+    def live_count(self) -> int:
+        """How many runs go on."""
+        return len(self._live)
+
+    # Requests
+
+    async def submit(self, payload: RunPayload) -> dict[str, Any]:
+        """Start a run, once for each attempt and generation.
+
+        Raises
+        ------
+        RunRefused
+            409 ``fenced`` for an older generation; 503 ``stopping`` while the LDA ends.
+        """
+        if self._closing:
+            raise RunRefused(503, "stopping", "The LDA is stopping; try again in a moment.")
+        async with self._lock(payload.attempt_id):
+            known = self._records.get(payload.attempt_id)
+            if known is not None:
+                if payload.lease_generation < known.lease_generation:
+                    raise RunRefused(
+                        409,
+                        "fenced",
+                        f"The attempt is at generation {known.lease_generation} here; this request "
+                        "is out of date.",
+                    )
+                if payload.lease_generation == known.lease_generation:
+                    return {"run_id": known.run_id, "state": known.state, "reused": True}
+                await self._silence(payload.attempt_id)
+            record = await self._begin(payload)
+            return {"run_id": record.run_id, "state": record.state, "reused": False}
+
+    async def _begin(self, payload: RunPayload) -> RunRecord:
+        attempt = payload.attempt_id
+        record = RunRecord(
+            attempt_id=attempt,
+            run_id=payload.run_id or attempt,
+            lease_generation=payload.lease_generation,
+            repo_path=payload.repo_path,
+            base_ref=payload.base_ref,
+            boot_id=self._services.config.boot_id,
+            started_at=now(),
+            title=payload.task.title,
+            task_id=payload.task.id,
+        )
+        outbox, ingest = self._services.outbox, payload.ingest
+        await asyncio.to_thread(self._save, record)
+        opened = outbox.open_owner(
+            Owner(
+                attempt,
+                "attempt",
+                payload.lease_generation,
+                ingest.base_url,
+                ingest.token,
+                live=True,
+            )
+        )
+        execution = Execution(
+            services=self._services,
+            payload=payload,
+            record=record,
+            reporter=self._reporter(record),
+            audit=RunAudit(outbox, attempt, record.run_id),
+            save=lambda: self._save(record),
+        )
+        async with asyncio.timeout(10):
+            await asyncio.wrap_future(opened)
+        self._records[attempt] = record
+        task = asyncio.create_task(self._carry_out(execution), name=f"run {attempt}")
+        self._live[attempt] = _Live(execution, task)
+        self.shipper.wake(attempt)
+        return record
+
+    async def _carry_out(self, execution: Execution) -> None:
+        attempt = execution.record.attempt_id
+        try:
+            await execution.run()
+        finally:
+            mine = self._live.get(attempt)
+            if mine is not None and mine.execution is execution:
+                del self._live[attempt]
+                self._services.outbox.set_live(attempt, live=False)
+            self.shipper.wake(attempt)
+
+    async def _silence(self, attempt: str) -> None:
+        """Kill a run that another one takes the place of; it reports nothing more."""
+        run = self._live.pop(attempt, None)
+        if run is not None:
+            run.execution.reporter.mute()
+            run.execution.stop("LDA_LOST", "Another run has taken the place of this one.")
+            await asyncio.wait([run.task], timeout=15)
+
+    def fenced(self, attempt: str) -> None:
+        """Kill a run that the backend does not want any more."""
+        run = self._live.get(attempt)
+        if run is not None:
+            run.execution.reporter.mute()
+            run.execution.stop("LDA_LOST", "The backend has given this run up.")
+
+    def cancel(self, attempt: str) -> dict[str, Any]:
+        """Stop a run; its processes end at once and its end is reported.
+
+        Raises
+        ------
+        RunRefused
+            404 when it is not known.
+        """
+        record = self._known(attempt)
+        run = self._live.get(attempt)
+        if run is not None:
+            run.execution.stop("CANCELLED", "The run was cancelled; its branch is kept.")
+        return {"state": record.state}
+
+    def describe(self, attempt: str) -> dict[str, Any]:
+        """Return what is known of a run.
+
+        Raises
+        ------
+        RunRefused
+            404 when it is not known.
+        """
+        record = self._known(attempt)
+        return {
+            "attempt_id": record.attempt_id,
+            "state": record.state,
+            "live": attempt in self._live,
+            "lease_generation": record.lease_generation,
+            "started_at": record.started_at,
+        }
+
+    def describe_all(self) -> list[dict[str, Any]]:
+        """Return every run, the latest first."""
+        found = [self.describe(attempt) for attempt in self._records]
+        return sorted(found, key=lambda run: str(run["started_at"]), reverse=True)
+
+    # Results
+
+    async def diff(self, attempt: str) -> dict[str, Any]:
+        """Return what an attempt changed against its base.
+
+        Raises
+        ------
+        RunRefused
+            404 when it is not known, 409 ``no-commit`` when it has not committed anything.
+        """
+        record = self._known(attempt)
+        git = await self._git(record)
+        if record.base_commit is None or record.head_commit is None:
+            raise RunRefused(409, "no-commit", "The attempt has not committed anything yet.")
+        return await worktrees.diff(git.git, record.base_commit, record.head_commit)
+
+    async def merge(self, attempt: str, head: str, message: str) -> Merged:
+        """Merge an attempt into its base branch; its worktree is taken away then.
+
+        Raises
+        ------
+        RunRefused
+            404 when it is not known, 409 when it has not reached REVIEW.
+        MergeRefused
+            When nothing was merged.
+        """
+        async with self._lock(attempt):
+            record = self._known(attempt)
+            if record.state != "REVIEW":
+                raise RunRefused(409, "not-in-review", "Only an attempt in REVIEW can be merged.")
+            if record.head_commit != head:
+                raise MergeRefused(
+                    "head-moved", "The attempt is not at the reviewed commit; review it again."
+                )
+            repo = await self._git(record)
+            plan = MergePlan(
+                branch=f"attempt/{attempt}",
+                head=head,
+                base_branch=record.base_branch or "",
+                message=message or record.title,
+                attempt_id=attempt,
+                task_id=record.task_id,
+            )
+            async with self._services.locks(repo.git.common_dir):
+                merged = await merge(repo, plan)
+                await worktrees.remove_worktree(repo.git, self._services.config.worktrees / attempt)
+            return merged
+
+    async def discard(self, attempt: str) -> None:
+        """Take an attempt's worktree away and put its branch aside; may be repeated.
+
+        Raises
+        ------
+        RunRefused
+            404 when it is not known, 409 ``run-live`` while it runs.
+        """
+        async with self._lock(attempt):
+            record = self._known(attempt)
+            if attempt in self._live:
+                raise RunRefused(409, "run-live", "The run is live; cancel it first.")
+            repo = await self._git(record)
+            async with self._services.locks(repo.git.common_dir):
+                await worktrees.discard(
+                    repo.git,
+                    self._services.config.worktrees / attempt,
+                    attempt_id=attempt,
+                    branch=f"attempt/{attempt}",
+                )
+            record.discarded = True
+            await asyncio.to_thread(self._save, record)
+
+    # Parts
+
+    def _known(self, attempt: str) -> RunRecord:
+        record = self._records.get(attempt)
+        if record is None:
+            raise RunRefused(404, "run-unknown", "This LDA knows no run of that id.")
+        return record
+
+    def _lock(self, attempt: str) -> asyncio.Lock:
+        return self._locks.setdefault(attempt, asyncio.Lock())
+
+    def _reporter(self, record: RunRecord) -> Reporter:
+        return Reporter(self._services.outbox, record.attempt_id)
+
+    def _save(self, record: RunRecord) -> None:
+        folder: Path = self._services.config.runs / record.attempt_id
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(folder / "run.json", msgspec.json.encode(record))
+
+    async def _git(self, record: RunRecord) -> worktrees.Repository:
+        try:
+            return await worktrees.open_repository(record.repo_path)
+        except worktrees.RepoRefused as error:
+            raise RunRefused(409, error.code, str(error)) from error

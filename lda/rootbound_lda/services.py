@@ -1,0 +1,60 @@
+"""What all runs share."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from .config import Config
+from .git import RepositoryLocks
+from .keys import Keys
+from .outbox import Outbox
+from .sandbox import Sandbox, SandboxFacts, SandboxUnavailable, probe
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of one LDA process.
+
+    Attributes
+    ----------
+    facts
+        What the sandbox really enforces here; set by `start`.
+    """
+
+    config: Config
+    outbox: Outbox
+    keys: Keys
+    locks: RepositoryLocks = field(default_factory=RepositoryLocks)
+    sandbox: Sandbox = field(default_factory=Sandbox)
+    facts: SandboxFacts = field(default_factory=lambda: SandboxFacts("F", {}, ["Still probing."]))
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _modules: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
+
+    async def start(self) -> None:
+        """Probe and start the sandbox; a machine without one gets tier F, and no commands."""
+        self.facts = await probe()
+        if self.facts.tier != "F":
+            try:
+                await self.sandbox.start()
+            except SandboxUnavailable as error:
+                self.facts = SandboxFacts("F", self.facts.facts, [str(error)])
+        self.ready.set()
+
+    async def module(self, name: str) -> ModuleType:
+        """Import a module of the agent in a thread, once: the model libraries take seconds."""
+        future = self._modules.get(name)
+        if future is None:
+            loop = asyncio.get_running_loop()
+            target = f"rootbound_lda.agent.{name}"
+            future = loop.run_in_executor(None, importlib.import_module, target)
+            self._modules[name] = future
+        return await asyncio.shield(future)
+
+    async def stop(self) -> None:
+        """End the sandbox and every command in it."""
+        if self.facts.tier != "F" and self.ready.is_set():
+            await self.sandbox.stop()

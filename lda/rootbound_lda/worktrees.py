@@ -1,0 +1,436 @@
+"""One worktree per attempt, outside of the user's repository."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from .git import Git, GitError, Identity, discover, user_identity
+
+BY_PRODUCTS: Final = (
+    ".venv/",
+    "venv/",
+    "node_modules/",
+    "__pycache__/",
+    "*.py[co]",
+    "*.egg-info/",
+    ".pytest_cache/",
+    ".mypy_cache/",
+    ".ruff_cache/",
+    ".hypothesis/",
+    ".tox/",
+    ".nox/",
+    ".coverage",
+)
+"""What tools leave behind; never part of a commit, whatever the project ignores."""
+
+MAX_PATCH_FILES: Final = 400
+MAX_PATCH_LINES: Final = 20_000
+MAX_FILE_LINES: Final = 5_000
+MAX_FILE_CHARS: Final = 400_000
+_STATUS: Final = {"A": "added", "D": "deleted", "R": "renamed", "C": "added"}
+_ZERO: Final = "0" * 40
+
+
+class RepoRefused(Exception):  # noqa: N818 - it reads as what it says
+    """The repository cannot be used.
+
+    Attributes
+    ----------
+    code
+        Short, stable name of the reason.
+    """
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository that was found fit for attempts.
+
+    Attributes
+    ----------
+    path
+        The top of the user's checkout, canonical.
+    git
+        Git on objects and refs, without a work tree.
+    """
+
+    path: Path
+    git: Git
+    identity: Identity
+    head_commit: str
+    default_branch: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Worktree:
+    """An attempt's own checkout."""
+
+    path: Path
+    git: Git
+    branch: str
+    base_commit: str
+    base_branch: str
+
+
+async def open_repository(path: str) -> Repository:
+    """Check that ``path`` is a git work tree with a commit and a user to commit as.
+
+    Raises
+    ------
+    RepoRefused
+        With ``repo-not-absolute``, ``repo-missing``, ``repo-not-git``, ``repo-bare``,
+        ``repo-empty`` or ``repo-no-identity``.
+    GitError
+        When git itself is missing.
+    """
+    if not path.startswith("/") or "\0" in path:
+        raise RepoRefused("repo-not-absolute", f"{path!r} is not an absolute path; give one.")
+    folder = await asyncio.to_thread(_folder, path)
+    if folder is None:
+        raise RepoRefused("repo-missing", f"There is no folder {path}; check the path.")
+    found = await discover(folder)
+    if found is None:
+        raise RepoRefused(
+            "repo-not-git", f"{path} is not in a git repository; run `git init` there first."
+        )
+    if found.work_tree is None:
+        raise RepoRefused(
+            "repo-bare", f"{path} is a bare repository; give a clone that has a work tree."
+        )
+    git = Git(found.common_dir, None, found.common_dir)
+    head = await Git(found.git_dir, None, found.common_dir).commit_of("HEAD")
+    if head is None:
+        raise RepoRefused("repo-empty", f"{path} has no commit yet; commit something first.")
+    identity = await user_identity(folder)
+    if identity is None:
+        raise RepoRefused(
+            "repo-no-identity",
+            f"git does not know who commits in {path}; run `git config user.name` and "
+            "`git config user.email` with your name and address there.",
+        )
+    git.identity = identity
+    branch = await Git(found.git_dir, None, found.common_dir).run(
+        "symbolic-ref", "--quiet", "--short", "HEAD", ok=(0, 1)
+    )
+    return Repository(found.work_tree.resolve(), git, identity, head, branch.text or None)
+
+
+def _folder(path: str) -> Path | None:
+    folder = Path(path)
+    return folder.resolve() if folder.is_dir() else None
+
+
+async def resolve_base(repo: Repository, base_ref: str, base_commit: str | None) -> tuple[str, str]:
+    """Return the branch that an attempt merges into, and the commit it starts from.
+
+    Raises
+    ------
+    RepoRefused
+        ``base-unknown`` when the repository has no such branch or commit.
+    """
+    name = base_ref.removeprefix("refs/heads/")
+    tip = await repo.git.commit_of(f"refs/heads/{name}")
+    branch = name if tip else repo.default_branch
+    commit = await repo.git.commit_of(base_commit) if base_commit else tip
+    if commit is None and base_commit is None:
+        commit = await repo.git.commit_of(base_ref)
+    if branch is None or commit is None:
+        raise RepoRefused(
+            "base-unknown",
+            f"The repository {repo.path} has no branch or commit {base_ref!r}; set the project's "
+            "default branch to one it has.",
+        )
+    return branch, commit
+
+
+async def add_worktree(
+    repo: Repository, path: Path, *, attempt_id: str, base: tuple[str, str], excludes: Path
+) -> Worktree:
+    """Make an attempt's worktree on its own branch; what an earlier run left is replaced.
+
+    Parameters
+    ----------
+    repo
+        Where the branch is made.
+    path
+        Where the files go; below the state folder.
+    attempt_id
+        Gives the branch its name.
+    base
+        Branch to merge into later, and commit to start from.
+    excludes
+        File for the patterns that keep by-products out of commits; written here.
+    """
+    branch = f"attempt/{attempt_id}"
+    await remove_worktree(repo.git, path)
+    await asyncio.to_thread(_write_excludes, excludes)
+    await repo.git.run(
+        "worktree", "add", "--quiet", "--no-track", "--lock", "--reason", "Rootbound attempt",
+        "-B", branch, str(path), base[1],
+    )  # fmt: skip
+    git_dir = Path((path / ".git").read_text(encoding="utf-8").removeprefix("gitdir: ").strip())
+    git = Git(git_dir, path, repo.git.common_dir, excludes=excludes, identity=repo.identity)
+    return Worktree(path, git, branch, base[1], base[0])
+
+
+def _write_excludes(path: Path) -> None:
+    path.write_text("\n".join([*BY_PRODUCTS, *_user_excludes()]) + "\n", encoding="utf-8")
+
+
+def _user_excludes() -> list[str]:
+    """Return the user's own global ignore patterns, which our file takes the place of."""
+    config = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    try:
+        text = (Path(config) / "git" / "ignore").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return []
+    return text.splitlines()
+
+
+async def remove_worktree(git: Git, path: Path) -> None:
+    """Take a worktree away: renamed at once, deleted in the background, unknown to git."""
+    trash = await asyncio.to_thread(_throw_away, path)
+    if trash is not None:
+        task = asyncio.create_task(asyncio.to_thread(delete_tree, trash))
+        _DELETIONS.add(task)
+        task.add_done_callback(_DELETIONS.discard)
+    await git.run("worktree", "unlock", str(path), ok=(0, 128))
+    await git.run("worktree", "prune", "--expire=now")
+
+
+def _throw_away(path: Path) -> Path | None:
+    trash = path.with_name(f".trash-{uuid.uuid4().hex}")
+    try:
+        path.rename(trash)
+    except FileNotFoundError:
+        return None
+    return trash
+
+
+_DELETIONS: set[asyncio.Task[None]] = set()
+
+
+def delete_tree(path: Path) -> None:
+    """Delete a folder, also where a read-only folder is in the way."""
+
+    def make_writable(function: Any, name: str, _: Any) -> None:
+        parent = Path(name).parent
+        if parent.is_relative_to(path):
+            parent.chmod(0o700)
+        if not Path(name).is_symlink() and Path(name).is_dir():
+            Path(name).chmod(0o700)
+        function(name)
+
+    shutil.rmtree(path, onerror=make_writable)
+
+
+def empty_trash(folder: Path) -> None:
+    """Delete what an earlier process had renamed away and not finished deleting."""
+    for path in folder.glob(".trash-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+async def exclude_untracked(worktree: Worktree) -> list[str]:
+    """Keep what the install command made out of the agent's commits.
+
+    Returns
+    -------
+    list of str
+        The paths, relative to the worktree.
+    """
+    listed = await worktree.git.run(
+        "ls-files",
+        "--others",
+        "--exclude-standard",
+        "--directory",
+        "-z",
+        *_outside_nested(worktree),
+    )
+    names = [os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
+    if names and worktree.git.excludes is not None:
+        with worktree.git.excludes.open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.writelines(f"/{_escape(name)}\n" for name in names)
+    return names
+
+
+def _escape(name: str) -> str:
+    """Quote what has a meaning in an ignore pattern."""
+    return re.sub(r"([\\*?\[\]!# ])", r"\\\1", name)
+
+
+def nested_repositories(top: Path) -> list[str]:
+    """Return folders below ``top`` that are repositories of their own, relative to it.
+
+    git would start itself inside of them, with their configuration, so they are left out
+    of everything that looks at the work tree.
+    """
+    found: list[str] = []
+    for folder, names, files in os.walk(top):
+        if Path(folder) == top:
+            names[:] = [name for name in names if name != ".git"]
+        elif ".git" in names or ".git" in files:
+            found.append(os.path.relpath(folder, top))
+            names.clear()
+    return found
+
+
+def _outside_nested(worktree: Worktree) -> list[str]:
+    nested = nested_repositories(worktree.path)
+    return ["--", ".", *(f":(exclude,literal,top){name}" for name in nested)] if nested else []
+
+
+async def commit_all(worktree: Worktree, message: str) -> str | None:
+    """Commit everything the agent changed, as the repository's user.
+
+    Returns
+    -------
+    str or None
+        The new commit; ``None`` when nothing differs from the commit before.
+    """
+    git = worktree.git
+    await git.run("add", "--all", *(_outside_nested(worktree) or ["--", "."]))
+    staged = await git.run("diff", "--cached", "--quiet", "--ignore-submodules=dirty", ok=(0, 1))
+    if staged.code == 0:
+        return None
+    await git.run(
+        "commit", "--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=verbatim", "--file=-",
+        stdin=message.encode("utf-8", "replace"),
+    )  # fmt: skip
+    return await git.commit_of("HEAD")
+
+
+async def clean(worktree: Worktree) -> None:
+    """Bring the work tree to exactly its commit: gates judge nothing that is not committed."""
+    await worktree.git.run("reset", "--hard", "--quiet", "HEAD")
+    await worktree.git.run("clean", "-ffdxq")
+
+
+async def diff_size(git: Git, base: str, head: str) -> tuple[int, int, int]:
+    """Return the number of files, added and deleted lines between two commits."""
+    output = await git.run("diff", "--numstat", "-z", *_DIFF, base, head)
+    rows = [row.split(b"\t", 2) for row in output.stdout.split(b"\0") if row.count(b"\t") == 2]
+    added = sum(int(row[0]) for row in rows if row[0] != b"-")
+    deleted = sum(int(row[1]) for row in rows if row[1] != b"-")
+    return len(rows), added, deleted
+
+
+_DIFF: Final = ("--no-ext-diff", "--no-textconv", "--no-color", "--find-renames")
+
+
+async def diff(git: Git, base: str, head: str) -> dict[str, Any]:
+    """Describe every changed file between two commits, with bounded patches.
+
+    Returns
+    -------
+    dict
+        ``base``, ``head``, ``files`` and ``stats``, as ``GET /runs/{id}/diff`` answers.
+    """
+    raw = await git.run("diff", "--raw", "-z", "--no-abbrev", *_DIFF, base, head)
+    numbers = await git.run("diff", "--numstat", "-z", *_DIFF, base, head)
+    files = _changed_files(raw.stdout, numbers.stdout)
+    shown = _within_limits(files)
+    if shown:
+        # Both sides of a rename, or git would show it as a file that is new.
+        paths = [path for file in shown for path in (file["old_path"], file["path"]) if path]
+        patch = await git.run(
+            "--literal-pathspecs", "diff", "--patch", *_DIFF, base, head, "--", *paths
+        )
+        parts = re.split(r"(?m)^(?=diff --git )", patch.stdout.decode("utf-8", "replace"))
+        for file, part in zip(shown, (part for part in parts if part), strict=False):
+            file["patch"] = part[:MAX_FILE_CHARS]
+            file["truncated"] = len(part) > MAX_FILE_CHARS
+    stats = {
+        "files": len(files),
+        "additions": sum(file["additions"] for file in files),
+        "deletions": sum(file["deletions"] for file in files),
+    }
+    return {"base": base, "head": head, "files": files, "stats": stats}
+
+
+def _changed_files(raw: bytes, numbers: bytes) -> list[dict[str, Any]]:
+    """Join ``--raw -z`` and ``--numstat -z``, which list the same files in the same order."""
+    sizes = _numstat(numbers)
+    fields = iter(raw.split(b"\0"))
+    files: list[dict[str, Any]] = []
+    for head in fields:
+        if not head.startswith(b":"):
+            continue
+        letter = head.split(b" ")[4][:1].decode()
+        first = os.fsdecode(next(fields))
+        old = first if letter in "RC" else None
+        path = os.fsdecode(next(fields)) if old is not None else first
+        added, deleted = next(sizes, (None, None))
+        files.append(
+            {
+                "path": _printable(path),
+                "old_path": _printable(old) if old is not None else None,
+                "status": _STATUS.get(letter, "modified"),
+                "additions": added or 0,
+                "deletions": deleted or 0,
+                "binary": added is None,
+                "patch": "",
+                "truncated": False,
+            }
+        )
+    return files
+
+
+def _printable(path: str) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _numstat(numbers: bytes) -> Iterator[Any]:
+    """Yield added and deleted lines per file; ``None`` for a binary one."""
+    fields = iter(numbers.split(b"\0"))
+    for row in fields:
+        if row.count(b"\t") < 2:
+            continue
+        added, deleted, path = row.split(b"\t", 2)
+        if not path:  # a rename: old and new path follow
+            next(fields, None)
+            next(fields, None)
+        yield (None, None) if added == b"-" else (int(added), int(deleted))
+
+
+def _within_limits(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Choose the files whose patch is shown; mark the others as cut."""
+    shown: list[dict[str, Any]] = []
+    lines = 0
+    for file in files:
+        size = file["additions"] + file["deletions"]
+        lines += size
+        if len(shown) < MAX_PATCH_FILES and size <= MAX_FILE_LINES and lines <= MAX_PATCH_LINES:
+            shown.append(file)
+        else:
+            file["truncated"] = True
+    return shown
+
+
+async def discard(git: Git, path: Path, *, attempt_id: str, branch: str) -> None:
+    """Take an attempt's worktree away; its commits stay under ``refs/rootbound/discarded``.
+
+    Raises
+    ------
+    GitError
+        When the branch cannot be moved there.
+    """
+    await remove_worktree(git, path)
+    tip = await git.commit_of(f"refs/heads/{branch}")
+    if tip is None:
+        return
+    kept = f"refs/rootbound/discarded/{attempt_id}"
+    before = await git.commit_of(kept)
+    if not await git.update_ref(kept, tip, before or _ZERO):
+        raise GitError(f"{kept} could not be written.", 1)
+    await git.run("update-ref", "-d", f"refs/heads/{branch}", tip)
