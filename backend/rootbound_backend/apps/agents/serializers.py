@@ -1,0 +1,86 @@
+"""Shapes of agent profiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from rootbound_backend.apps.agents.models import AgentProfile, Provider
+from rootbound_backend.apps.tasks.models import AgentRole
+from rootbound_backend.fields import StrictSerializer, plain_object
+
+__all__ = ["AgentInputSerializer", "AgentListSerializer", "AgentSerializer"]
+
+
+class LimitsSerializer(StrictSerializer):
+    """Limits of a run; absent ones have the LDA's defaults."""
+
+    max_steps = serializers.IntegerField(min_value=1, max_value=10_000, required=False)
+    max_tokens = serializers.IntegerField(min_value=1, required=False, allow_null=True)
+    max_cost_usd = serializers.FloatField(min_value=0, required=False, allow_null=True)
+    max_seconds = serializers.FloatField(min_value=1, max_value=604_800, required=False)
+    gate_timeout_s = serializers.FloatField(min_value=1, max_value=86_400, required=False)
+    gate_retries = serializers.IntegerField(min_value=0, max_value=20, required=False)
+    command_timeout_s = serializers.FloatField(min_value=1, max_value=86_400, required=False)
+    max_output_bytes = serializers.IntegerField(min_value=1024, required=False)
+
+
+class AgentInputSerializer(StrictSerializer):
+    """What a profile is made of."""
+
+    name = serializers.CharField(max_length=255)
+    provider = serializers.ChoiceField(choices=Provider.choices)
+    model = serializers.CharField(max_length=255, required=False)
+    system_prompt = serializers.CharField(
+        max_length=100_000, required=False, allow_blank=True, trim_whitespace=False
+    )
+    role = serializers.ChoiceField(choices=AgentRole.choices)
+    base_url = serializers.URLField(max_length=1024, required=False, allow_null=True)
+    settings = serializers.JSONField(required=False)
+    limits = LimitsSerializer(required=False)
+
+    def validate_settings(self, value: Any) -> Any:
+        """Refuse what is not an object, and keys, which belong into the environment."""
+        plain_object(value)
+        for name in value:
+            if name.lower() in {"api_key", "key", "token", "secret", "password"}:
+                raise serializers.ValidationError(
+                    "Keys are never stored; set GLM_API_KEY or GEMINI_API_KEY, or use the keyring."
+                )
+        if "replay" in value and not isinstance(value["replay"], bool):
+            raise serializers.ValidationError("replay must be true or false.")
+        key_name = value.get("key_name", "X")
+        if not isinstance(key_name, str) or not key_name.replace("_", "").isalnum():
+            raise serializers.ValidationError("key_name must be the name of a variable.")
+        return value
+
+
+class AgentSerializer(serializers.ModelSerializer[AgentProfile]):
+    """A profile."""
+
+    is_replay = serializers.BooleanField(read_only=True)
+
+    class Meta:
+        """Options."""
+
+        model = AgentProfile
+        fields = [
+            "id",
+            "name",
+            "provider",
+            "model",
+            "system_prompt",
+            "role",
+            "base_url",
+            "settings",
+            "limits",
+            "is_replay",
+        ]
+
+
+class AgentListSerializer(serializers.Serializer[Any]):
+    """A page of profiles."""
+
+    results = AgentSerializer(many=True)
+    next = serializers.CharField(allow_null=True)

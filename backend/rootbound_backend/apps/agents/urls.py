@@ -1,0 +1,12 @@
+"""Routes."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from rootbound_backend.apps.agents.api import AgentsView, AgentView
+
+urlpatterns = [
+    path("agents/", AgentsView.as_view(), name="agents"),
+    path("agents/<uuid:agent_id>/", AgentView.as_view(), name="agent"),
+]

@@ -1,0 +1,1 @@
+"""Attempts: one run of one agent on one task."""

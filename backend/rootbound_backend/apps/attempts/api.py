@@ -1,0 +1,227 @@
+"""Endpoints of attempts."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from rootbound_backend.apps.attempts.ingest import decode_events, ingest_events
+from rootbound_backend.apps.attempts.selectors import (
+    attempt_events,
+    attempts_of_task,
+    get_attempt,
+)
+from rootbound_backend.apps.attempts.serializers import (
+    AttemptInputSerializer,
+    AttemptListSerializer,
+    AttemptSerializer,
+    DiffSerializer,
+    EventListSerializer,
+    EventSerializer,
+    GateListSerializer,
+    GateSerializer,
+    RejectSerializer,
+    RetrySerializer,
+)
+from rootbound_backend.apps.attempts.services import (
+    approve_attempt,
+    cancel_attempt,
+    create_attempt,
+    reject_attempt,
+    retry_attempt,
+)
+from rootbound_backend.apps.tasks.selectors import get_task
+from rootbound_backend.authentication import IngestAuthentication, IsIngest
+from rootbound_backend.lda_client import lda_request
+from rootbound_backend.problems import InvalidInput, Problem, not_found
+from rootbound_backend.tokens import IngestGrant
+from rootbound_backend.views import UserView, current_user, limit_of, paginate, validated
+
+__all__ = [
+    "ApproveView",
+    "AttemptView",
+    "CancelView",
+    "DiffView",
+    "EventsView",
+    "GatesView",
+    "RejectView",
+    "RetryView",
+    "TaskAttemptsView",
+]
+
+
+def _answer(request: Request, attempt_id: uuid.UUID, status: int = 200) -> Response:
+    attempt = get_attempt(user=current_user(request), attempt_id=attempt_id)
+    return Response(AttemptSerializer(attempt).data, status=status)
+
+
+class TaskAttemptsView(UserView):
+    """The attempts on one task."""
+
+    @extend_schema(operation_id="attempts_list", responses=AttemptListSerializer)
+    def get(self, request: Request, task_id: uuid.UUID) -> Response:
+        """List attempts, newest first."""
+        user = current_user(request)
+        get_task(user=user, task_id=task_id)
+        rows = attempts_of_task(user=user, task_id=task_id)
+        page, following = paginate(request, rows, by=("number",), newest_first=True)
+        return Response({"results": AttemptSerializer(page, many=True).data, "next": following})
+
+    @extend_schema(request=AttemptInputSerializer, responses={201: AttemptSerializer})
+    def post(self, request: Request, task_id: uuid.UUID) -> Response:
+        """Start an attempt."""
+        user = current_user(request)
+        get_task(user=user, task_id=task_id)
+        fields = validated(AttemptInputSerializer, request.data)
+        attempt = create_attempt(
+            user=user,
+            task_id=task_id,
+            reference_paths=fields.get("reference_paths", []),
+            agent_id=fields.get("agent_id"),
+        )
+        return _answer(request, attempt.pk, 201)
+
+
+class AttemptView(UserView):
+    """One attempt."""
+
+    @extend_schema(responses=AttemptSerializer)
+    def get(self, request: Request, attempt_id: uuid.UUID) -> Response:
+        """Return the attempt."""
+        return _answer(request, attempt_id)
+
+
+class EventsView(UserView):
+    """The stream of an attempt: people read it, the run's LDA writes it."""
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        """Return the ways in: the run's own token for writing, a person's for reading."""
+        if _is_post(self.request):
+            return [IngestAuthentication()]
+        return super().get_authenticators()
+
+    def get_permissions(self) -> list[Any]:
+        """Return who may: the run for writing, a person for reading."""
+        return [IsIngest()] if _is_post(self.request) else [IsAuthenticated()]
+
+    @extend_schema(
+        responses=EventListSerializer,
+        parameters=[
+            OpenApiParameter("after", int, description="Events behind this seq; default 0."),
+            OpenApiParameter("limit", int, description="At most 1000; default 100."),
+        ],
+    )
+    def get(self, request: Request, attempt_id: uuid.UUID) -> Response:
+        """Return events in order."""
+        attempt = get_attempt(user=current_user(request), attempt_id=attempt_id)
+        limit = limit_of(request)
+        events = attempt_events(attempt_id=attempt.pk, after=_after(request), limit=limit)
+        more = len(events) == limit and events[-1].seq < attempt.last_seq
+        return Response(
+            {
+                "results": EventSerializer(events, many=True).data,
+                "next": events[-1].seq if more else None,
+            }
+        )
+
+    @extend_schema(exclude=True)
+    def post(self, request: Request, attempt_id: uuid.UUID) -> Response:
+        """Store a batch of the LDA's."""
+        grant = request.auth
+        if not isinstance(grant, IngestGrant) or grant.attempt_id != attempt_id:
+            raise not_found("attempt")
+        batch = decode_events(request.body)
+        if batch.lease_generation != grant.lease_generation:
+            raise Problem(
+                status=409,
+                code="fenced",
+                detail="The batch's lease_generation is not the one of its token.",
+                extras={"lease_generation": grant.lease_generation},
+            )
+        return Response({"seq": ingest_events(attempt_id=attempt_id, batch=batch)})
+
+
+def _is_post(request: Any) -> bool:
+    return request is not None and request.method == "POST"
+
+
+def _after(request: Request) -> int:
+    text = request.query_params.get("after", "0")
+    if not text.isdecimal() or len(text) > 18:
+        raise InvalidInput(field="after", detail="after must be a number from 0.")
+    return int(text)
+
+
+class DiffView(UserView):
+    """What an attempt changes."""
+
+    @extend_schema(responses=DiffSerializer)
+    def get(self, request: Request, attempt_id: uuid.UUID) -> Response:
+        """Return the LDA's diff as it is."""
+        attempt = get_attempt(user=current_user(request), attempt_id=attempt_id)
+        return Response(lda_request("GET", f"/runs/{attempt.pk}/diff", timeout_s=30))
+
+
+class GatesView(UserView):
+    """The evidence of an attempt."""
+
+    @extend_schema(operation_id="attempt_gates", responses=GateListSerializer)
+    def get(self, request: Request, attempt_id: uuid.UUID) -> Response:
+        """Return the gates in the order in which they ran."""
+        attempt = get_attempt(user=current_user(request), attempt_id=attempt_id)
+        gates = GateSerializer(attempt.gates.all(), many=True)
+        return Response({"results": gates.data, "next": None})
+
+
+class CancelView(UserView):
+    """Cancelling."""
+
+    @extend_schema(request=None, responses=AttemptSerializer)
+    def post(self, request: Request, attempt_id: uuid.UUID) -> Response:
+        """Cancel a live attempt."""
+        cancel_attempt(user=current_user(request), attempt_id=attempt_id)
+        return _answer(request, attempt_id)
+
+
+class ApproveView(UserView):
+    """Approving."""
+
+    @extend_schema(request=None, responses=AttemptSerializer)
+    def post(self, request: Request, attempt_id: uuid.UUID) -> Response:
+        """Merge an attempt in review."""
+        approve_attempt(user=current_user(request), attempt_id=attempt_id)
+        return _answer(request, attempt_id)
+
+
+class RejectView(UserView):
+    """Rejecting."""
+
+    @extend_schema(request=RejectSerializer, responses=AttemptSerializer)
+    def post(self, request: Request, attempt_id: uuid.UUID) -> Response:
+        """Reject an attempt in review."""
+        fields = validated(RejectSerializer, request.data)
+        reject_attempt(
+            user=current_user(request), attempt_id=attempt_id, reason=fields.get("reason", "")
+        )
+        return _answer(request, attempt_id)
+
+
+class RetryView(UserView):
+    """Trying again."""
+
+    @extend_schema(request=RetrySerializer, responses={201: AttemptSerializer})
+    def post(self, request: Request, attempt_id: uuid.UUID) -> Response:
+        """Start a new attempt after a failed one or instead of one in review."""
+        fields = validated(RetrySerializer, request.data)
+        attempt = retry_attempt(
+            user=current_user(request),
+            attempt_id=attempt_id,
+            feedback=fields.get("feedback", ""),
+        )
+        return _answer(request, attempt.pk, 201)

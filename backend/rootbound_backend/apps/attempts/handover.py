@@ -1,0 +1,317 @@
+"""Handing attempts over to the LDA, and finding out what became of them."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from rootbound_backend import queueing
+from rootbound_backend.apps.attempts.failures import Failure, sentence
+from rootbound_backend.apps.attempts.models import Attempt, AttemptStatus, EventType
+from rootbound_backend.apps.attempts.transitions import (
+    append_event,
+    lock_attempt,
+    move_locked_attempt,
+    status_payload,
+)
+from rootbound_backend.apps.local_access.selectors import enabled_root_paths
+from rootbound_backend.lda_client import LdaRefusedError, LdaUnreachableError, lda_request
+from rootbound_backend.problems import Problem
+from rootbound_backend.tokens import issue_ingest_token
+
+__all__ = [
+    "MAX_TRIES",
+    "HandOver",
+    "back_off_s",
+    "build_payload",
+    "failure_for_refusal",
+    "hand_over_attempt",
+    "reap_attempts",
+    "sweep_queued_attempts",
+]
+
+logger = logging.getLogger(__name__)
+
+CLAIM_S = 60
+"""How long one worker alone may hand an attempt over, in seconds."""
+
+MAX_TRIES = 6
+"""Tries to reach the LDA before an attempt fails."""
+
+UNSHIPPED_GRACE_S = 600
+"""How long a finished run may take to ship its last reports, in seconds."""
+
+_CAPACITY_LOCK = 7_246_001
+
+
+class HandOver(enum.Enum):
+    """What became of one try to hand an attempt over."""
+
+    STARTED = "started"
+    SKIPPED = "skipped"
+    WAITING = "waiting"
+    RETRY = "retry"
+    FAILED = "failed"
+
+
+def back_off_s(tries: int) -> int:
+    """Return the wait after the given number of failed tries, in seconds: 1, 2, 4 ... 30."""
+    return int(min(30, 2 ** max(0, tries - 1)))
+
+
+def hand_over_attempt(attempt_id: uuid.UUID) -> HandOver:
+    """Claim a queued attempt, send it to the LDA and mark it RUNNING.
+
+    Safe to call any number of times and from any number of workers: the claim in the database
+    lets one through, and the LDA accepts one run per attempt and generation.
+    """
+    attempt, outcome = _claim(attempt_id)
+    if attempt is None:
+        return outcome
+    try:
+        lda_request("POST", "/run", body=build_payload(attempt), timeout_s=30)
+    except LdaUnreachableError as error:
+        return _not_reached(attempt, error)
+    except LdaRefusedError as refusal:
+        return _refused(attempt, refusal)
+    return _accepted(attempt)
+
+
+def _claim(attempt_id: uuid.UUID) -> tuple[Attempt | None, HandOver]:
+    with transaction.atomic():
+        attempt = Attempt.objects.filter(pk=attempt_id).first()
+        if attempt is None:
+            return None, HandOver.SKIPPED
+        with connection.cursor() as cursor:
+            # Two workers that count free places at once would both take the last one.
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CAPACITY_LOCK])
+        attempt = lock_attempt(attempt_id)
+        now = timezone.now()
+        if attempt.status != AttemptStatus.QUEUED or attempt.holds_claim(now):
+            return None, HandOver.SKIPPED
+        if attempt.next_try_at is not None and attempt.next_try_at > now:
+            return None, HandOver.SKIPPED
+        if reason := _no_room(attempt):
+            _note_waiting(attempt, reason)
+            return None, HandOver.WAITING
+        if attempt.lease_generation == 0 or attempt.claimed_until is not None:
+            # The first hand-over, or one after a worker that died: fence off what went before.
+            attempt.lease_generation += 1
+        attempt.claimed_until = now + timedelta(seconds=CLAIM_S)
+        attempt.waiting_for = ""
+        attempt.save(update_fields=["lease_generation", "claimed_until", "waiting_for"])
+        return attempt, HandOver.STARTED
+
+
+def _no_room(attempt: Attempt) -> str:
+    """Return why a queued attempt must wait, "" when there is room."""
+    at_work = Attempt.objects.filter(
+        Q(status__in=[AttemptStatus.RUNNING, AttemptStatus.GATES])
+        | Q(status=AttemptStatus.QUEUED, claimed_until__gt=timezone.now())
+    ).exclude(pk=attempt.pk)
+    if at_work.count() >= settings.MAX_PARALLEL:
+        return f"{settings.MAX_PARALLEL} attempts run already, as many as this machine may"
+    limit = attempt.task.project.option("max_parallel")
+    if limit and at_work.filter(task__project=attempt.task.project_id).count() >= limit:
+        return f"{limit} attempts of this project run already (max_parallel)"
+    return ""
+
+
+def _note_waiting(attempt: Attempt, reason: str) -> None:
+    if attempt.waiting_for == reason:
+        return
+    attempt.waiting_for = reason
+    append_event(attempt, EventType.LOG, {"kind": "notice", "text": f"Waiting: {reason}."})
+    attempt.save(update_fields=["waiting_for", "last_seq"])
+
+
+def build_payload(attempt: Attempt) -> dict[str, Any]:
+    """Return the body of ``POST /run`` (run payload v1) for a claimed attempt."""
+    task, project = attempt.task, attempt.task.project
+    owner = project.owner_id
+    limits = dict(attempt.agent.get("limits", {}))
+    if (timeout := project.option("gate_timeout_s")) is not None:
+        limits["gate_timeout_s"] = timeout
+    budget, cap = project.option("budget"), limits.get("max_cost_usd")
+    if budget is not None:
+        limits["max_cost_usd"] = budget if cap is None else min(budget, cap)
+    network = project.option("network", {})
+    return {
+        "version": 1,
+        "run_id": str(attempt.pk),
+        "attempt_id": str(attempt.pk),
+        "project_id": str(project.pk),
+        "user_id": str(owner),
+        "repo_path": project.repo_path,
+        "base_ref": project.default_branch,
+        "writable_roots": enabled_root_paths(user_id=owner),
+        "readable_paths": [],
+        "reference_paths": attempt.reference_paths,
+        "commands": attempt.commands,
+        "limits": limits,
+        "network": {
+            "agent": bool(network.get("agent", False)),
+            "install": bool(network.get("install", True)),
+        },
+        "accept_tier": project.option("accept_tier"),
+        "agent_config": attempt.agent["agent_config"],
+        "task": {
+            "id": str(task.pk),
+            "title": task.title,
+            "description": task.description,
+            "context": _context(attempt),
+        },
+        "ingest": {
+            "base_url": settings.BACKEND_URL,
+            "token": issue_ingest_token(
+                user_id=owner,
+                attempt_id=attempt.pk,
+                lease_generation=attempt.lease_generation,
+            ),
+        },
+        "lease_generation": attempt.lease_generation,
+    }
+
+
+def _context(attempt: Attempt) -> str | None:
+    """Return what the agent should know of the attempt before this one."""
+    parts = []
+    before = (
+        Attempt.objects.filter(task_id=attempt.task_id, number__lt=attempt.number)
+        .order_by("-number")
+        .first()
+    )
+    if before is not None and before.failure:
+        parts.append(f"The attempt before ended with {before.failure}: {before.failure_message}")
+    if attempt.feedback:
+        parts.append(f"Feedback of the user: {attempt.feedback}")
+    return "\n\n".join(parts) or None
+
+
+def _accepted(claimed: Attempt) -> HandOver:
+    with transaction.atomic():
+        attempt = lock_attempt(claimed.pk)
+        if attempt.status == AttemptStatus.FAILED:
+            # Cancelled while we were on our way: the run must not go on.
+            queueing.enqueue_on_commit(queueing.CANCEL_RUN, attempt.pk)
+            return HandOver.SKIPPED
+        attempt.handed_over_at = attempt.handed_over_at or timezone.now()
+        attempt.claimed_until = None
+        attempt.next_try_at = None
+        if attempt.status == AttemptStatus.QUEUED:
+            move_locked_attempt(attempt, to=AttemptStatus.RUNNING)
+            append_event(attempt, EventType.STATUS, status_payload(attempt))
+        attempt.save()
+    return HandOver.STARTED
+
+
+def _not_reached(claimed: Attempt, error: LdaUnreachableError) -> HandOver:
+    with transaction.atomic():
+        attempt = lock_attempt(claimed.pk)
+        if attempt.status != AttemptStatus.QUEUED:
+            return HandOver.SKIPPED
+        attempt.hand_over_tries += 1
+        attempt.claimed_until = None
+        if attempt.hand_over_tries >= MAX_TRIES:
+            _fail(attempt, Failure.LDA_UNREACHABLE, error.detail)
+            return HandOver.FAILED
+        wait = back_off_s(attempt.hand_over_tries)
+        attempt.next_try_at = timezone.now() + timedelta(seconds=wait)
+        attempt.save()
+        queueing.enqueue_on_commit(queueing.START_ATTEMPT, attempt.pk, countdown_s=wait + 0.1)
+    logger.warning(
+        "Attempt %s was not handed over (try again in %s s): %s", claimed.pk, wait, error
+    )
+    return HandOver.RETRY
+
+
+def _refused(claimed: Attempt, refusal: LdaRefusedError) -> HandOver:
+    if refusal.code == "fenced":
+        # A newer hand-over than ours is with the LDA; it will report.
+        return HandOver.SKIPPED
+    with transaction.atomic():
+        attempt = lock_attempt(claimed.pk)
+        if attempt.status != AttemptStatus.QUEUED:
+            return HandOver.SKIPPED
+        _fail(attempt, failure_for_refusal(refusal), refusal.detail)
+    return HandOver.FAILED
+
+
+def failure_for_refusal(refusal: Problem) -> Failure:
+    """Return the failure reason for a refusal of the LDA, by its code."""
+    code = refusal.code
+    if code.startswith(("repo-", "root-", "base-")):
+        return Failure.REPO_INVALID
+    if code.startswith(("policy-", "sandbox-", "tier-")):
+        return Failure.POLICY_UNENFORCEABLE
+    return Failure.INTERNAL
+
+
+def _fail(attempt: Attempt, failure: Failure, message: str | None = None) -> None:
+    move_locked_attempt(
+        attempt, to=AttemptStatus.FAILED, failure=failure, message=message or sentence(failure)
+    )
+    append_event(attempt, EventType.STATUS, status_payload(attempt))
+    attempt.save()
+
+
+def sweep_queued_attempts() -> int:
+    """Hand over every queued attempt that nobody is handing over; return how many started."""
+    now = timezone.now()
+    waiting = (
+        Attempt.objects.filter(status=AttemptStatus.QUEUED)
+        .exclude(claimed_until__gt=now)
+        .exclude(next_try_at__gt=now)
+        .order_by("created_at", "id")
+        .values_list("pk", flat=True)
+    )
+    return sum(hand_over_attempt(pk) is HandOver.STARTED for pk in list(waiting))
+
+
+def reap_attempts() -> int:
+    """Fail runs that the LDA says it does not have; return how many.
+
+    Silence alone is no evidence: a run whose LDA cannot be asked stays as it is.
+    """
+    now = timezone.now()
+    silent = Attempt.objects.filter(
+        status__in=[AttemptStatus.RUNNING, AttemptStatus.GATES], lease_expires_at__lt=now
+    ).values_list("pk", "lease_expires_at")
+    reaped = 0
+    for attempt_id, lapsed_at in list(silent):
+        overdue_s = (now - lapsed_at).total_seconds() if lapsed_at else 0.0
+        try:
+            reaped += _reap(attempt_id, overdue_s)
+        except LdaUnreachableError as error:
+            logger.warning("Silent attempts cannot be checked: %s", error)
+            break
+    return reaped
+
+
+def _reap(attempt_id: uuid.UUID, overdue_s: float) -> bool:
+    try:
+        run = lda_request("GET", f"/runs/{attempt_id}")
+    except LdaRefusedError as refusal:
+        if refusal.status != 404:
+            raise LdaUnreachableError(refusal.detail) from refusal
+        run = None
+    if run is not None:
+        finished = str(run.get("state", "")).upper() in {"REVIEW", "FAILED", "SUCCESS"}
+        if run.get("live") or (finished and overdue_s < UNSHIPPED_GRACE_S):
+            # At work, or done with its last report still in the outbox.
+            return False
+    with transaction.atomic():
+        attempt = lock_attempt(attempt_id)
+        still_silent = attempt.lease_expires_at and attempt.lease_expires_at < timezone.now()
+        if attempt.status not in {AttemptStatus.RUNNING, AttemptStatus.GATES} or not still_silent:
+            return False
+        _fail(attempt, Failure.LDA_LOST)
+    return True

@@ -1,0 +1,367 @@
+"""Ingestion of an attempt's events: validated whole, stored once, in order, without holes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import msgspec
+from django.db import transaction
+from django.utils import timezone
+
+from rootbound_backend.announce import announce_attempt
+from rootbound_backend.apps.attempts.failures import Failure
+from rootbound_backend.apps.attempts.models import (
+    LIVE_STATUSES,
+    Attempt,
+    AttemptStatus,
+    EventType,
+    Gate,
+)
+from rootbound_backend.apps.attempts.transitions import (
+    ATTEMPT_TRANSITIONS,
+    LEASE_S,
+    append_event,
+    lock_attempt,
+    move_locked_attempt,
+    status_payload,
+    touch_task,
+)
+from rootbound_backend.apps.tasks.models import Task
+from rootbound_backend.problems import Problem
+from rootbound_backend.wire import copy_rows, decode_batch, decode_part, raw_json
+
+__all__ = [
+    "MAX_BATCH",
+    "MAX_PAYLOAD_BYTES",
+    "EventBatch",
+    "check_fence",
+    "decode_events",
+    "ingest_events",
+    "review_obstacle",
+    "sequence_gap",
+]
+
+MAX_BATCH = 5000
+MAX_PAYLOAD_BYTES = 256 * 1024
+
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
+Commit = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}([0-9a-f]{24})?$")]
+Seq = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+
+
+class EventIn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One event as the LDA reports it."""
+
+    seq: Seq
+    timestamp: Timestamp
+    type: Literal["LOG", "ERROR", "ARTIFACT", "STATUS"]
+    payload: msgspec.Raw
+
+
+class EventBatch(msgspec.Struct, forbid_unknown_fields=True):
+    """A batch of events; an empty one is a heartbeat."""
+
+    lease_generation: Annotated[int, msgspec.Meta(ge=0)]
+    events: Annotated[list[EventIn], msgspec.Meta(max_length=MAX_BATCH)]
+
+
+class StatusReport(msgspec.Struct):
+    """Payload of a STATUS event."""
+
+    status: Literal["RUNNING", "GATES", "REVIEW", "FAILED"]
+    failure: Failure | None = None
+    message: str | None = None
+    head_commit: Commit | None = None
+    exit_code: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+
+
+class GateReport(msgspec.Struct):
+    """Payload of an ARTIFACT event of kind ``gate``."""
+
+    name: Literal["install", "lint", "test"]
+    commit: Commit
+    command: str
+    duration_s: Annotated[float, msgspec.Meta(ge=0)]
+    log_digest: Annotated[str, msgspec.Meta(max_length=80)]
+    exit_code: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+    log_artifact: Annotated[str, msgspec.Meta(max_length=1024)] | None = None
+
+
+class CommitReport(msgspec.Struct):
+    """Payload of an ARTIFACT event of kind ``commit``."""
+
+    commit: Commit
+    base: Commit
+
+
+class UsageReport(msgspec.Struct):
+    """Payload of a LOG event of kind ``usage``."""
+
+    steps: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+
+
+class Kind(msgspec.Struct):
+    """The part of a payload that says what it is."""
+
+    kind: str = ""
+
+
+_BATCH = msgspec.json.Decoder(EventBatch)
+_STATUS = msgspec.json.Decoder(StatusReport)
+_GATE = msgspec.json.Decoder(GateReport)
+_COMMIT = msgspec.json.Decoder(CommitReport)
+_USAGE = msgspec.json.Decoder(UsageReport)
+_KIND = msgspec.json.Decoder(Kind)
+
+_COLUMNS = ("attempt_id", "seq", "timestamp", "type", "payload")
+_TYPES = ("uuid", "int8", "timestamptz", "varchar", "jsonb")
+
+
+def decode_events(body: bytes) -> EventBatch:
+    """Decode and validate a batch.
+
+    Raises
+    ------
+    Problem
+        400 that names index and field.
+    """
+    batch = decode_batch(body, _BATCH)
+    for index, event in enumerate(batch.events):
+        size = len(bytes(event.payload))
+        where = f"events[{index}].payload"
+        if bytes(event.payload)[:1] != b"{":
+            raise _bad(where, "must be an object")
+        if size > MAX_PAYLOAD_BYTES:
+            raise _bad(where, f"is larger than {MAX_PAYLOAD_BYTES} bytes; use an artifact file")
+    return batch
+
+
+def _bad(where: str, what: str) -> Problem:
+    return Problem(
+        status=400,
+        code="invalid",
+        title="Invalid input",
+        detail=f"{where}: {what}.",
+        extras={"errors": {where: [what]}},
+    )
+
+
+def check_fence(*, reported: int, current: int) -> None:
+    """Refuse reports of another hand-over than the current one.
+
+    Raises
+    ------
+    Problem
+        409 with code ``fenced``.
+    """
+    if reported != current:
+        raise Problem(
+            status=409,
+            code="fenced",
+            detail=(
+                f"These reports belong to hand-over {reported}, but {current} is in force; "
+                "stop this run."
+            ),
+            extras={"lease_generation": current},
+        )
+
+
+def sequence_gap(expected: int) -> Problem:
+    """Return the refusal of a batch that leaves a hole."""
+    return Problem(
+        status=409,
+        code="sequence-gap",
+        detail=f"Numbers are missing before this batch; send again from {expected}.",
+        extras={"expected_seq": expected},
+    )
+
+
+def ingest_events(*, attempt_id: uuid.UUID, batch: EventBatch) -> int:
+    """Store what is new of a batch and apply what it reports, in one transaction.
+
+    Parameters
+    ----------
+    attempt_id
+        The attempt, which the caller has authorised.
+    batch
+        A validated batch.
+
+    Returns
+    -------
+    int
+        The highest contiguous number of the LDA that is stored.
+
+    Raises
+    ------
+    Problem
+        404 when the attempt is gone; 409 ``fenced`` or ``sequence-gap``; 400 for a value that
+        cannot be stored.
+    """
+    with transaction.atomic():
+        attempt = lock_attempt(attempt_id)
+        check_fence(reported=batch.lease_generation, current=attempt.lease_generation)
+        last = attempt.last_source_seq
+        new = [(index, event) for index, event in enumerate(batch.events) if event.seq > last]
+        for offset, (_, event) in enumerate(new, start=1):
+            if event.seq != last + offset:
+                raise sequence_gap(last + offset)
+        _Application(attempt).run(new)
+    return attempt.last_source_seq
+
+
+class _Application:
+    """Applies the new events of one batch to a locked attempt."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.rows: list[tuple[Any, ...]] = []
+        self.board_changed = False
+
+    def run(self, new: list[tuple[int, EventIn]]) -> None:
+        attempt = self.attempt
+        now = timezone.now()
+        if attempt.handed_over_at is None:
+            # It reports, so the LDA has it, even if the answer to the hand-over got lost.
+            attempt.handed_over_at = now
+        if attempt.status == AttemptStatus.QUEUED:
+            move_locked_attempt(attempt, to=AttemptStatus.RUNNING)
+            append_event(attempt, EventType.STATUS, status_payload(attempt))
+        for index, event in new:
+            handler = self._handlers.get(event.type)
+            payload = handler(self, index, event) if handler else None
+            self._store(event, payload)
+        if new:
+            copy_rows("attempts_attemptevent", _COLUMNS, _TYPES, self.rows)
+            attempt.last_source_seq = new[-1][1].seq
+            announce_attempt(attempt.pk)
+        if attempt.status in LIVE_STATUSES:
+            attempt.lease_expires_at = now + timedelta(seconds=LEASE_S)
+        attempt.save()
+        if self.board_changed:
+            task = Task.objects.select_for_update(no_key=True).get(pk=attempt.task_id)
+            touch_task(task)
+            task.save(update_fields=["revision"])
+
+    def _store(
+        self, event: EventIn, payload: dict[str, Any] | None, type_: str | None = None
+    ) -> None:
+        self.attempt.last_seq += 1
+        raw = event.payload if payload is None else msgspec.json.encode(payload)
+        kind = type_ or event.type
+        if payload is not None and payload.get("kind") == "notice":
+            kind = EventType.LOG.value
+        self.rows.append(
+            (self.attempt.pk, self.attempt.last_seq, event.timestamp, kind, raw_json(raw))
+        )
+
+    def _log(self, index: int, event: EventIn) -> None:
+        raw = bytes(event.payload)
+        # Most log lines are text; only usage is looked at.
+        if b'"usage"' not in raw:
+            return
+        where = f"events[{index}].payload"
+        if decode_part(raw, _KIND, where).kind == "usage":
+            usage = decode_part(raw, _USAGE, where)
+            self.attempt.usage = msgspec.to_builtins(usage)
+            self.board_changed = True
+
+    def _artifact(self, index: int, event: EventIn) -> None:
+        where = f"events[{index}].payload"
+        kind = decode_part(event.payload, _KIND, where).kind
+        if kind == "gate":
+            self._gate(decode_part(event.payload, _GATE, where))
+        elif kind == "commit":
+            report = decode_part(event.payload, _COMMIT, where)
+            if not self.attempt.is_terminal:
+                self.attempt.head_commit = report.commit
+                self.attempt.base_commit = report.base
+
+    def _gate(self, report: GateReport) -> None:
+        facts = {
+            "command": report.command,
+            "exit_code": report.exit_code,
+            "duration_s": report.duration_s,
+            "log_digest": report.log_digest,
+            "log_artifact": report.log_artifact,
+        }
+        Gate.objects.update_or_create(
+            attempt=self.attempt, name=report.name, commit=report.commit, defaults=facts
+        )
+        self.attempt.exit_code = report.exit_code
+        self.board_changed = True
+
+    def _status(self, index: int, event: EventIn) -> dict[str, Any] | None:
+        report = decode_part(event.payload, _STATUS, f"events[{index}].payload")
+        attempt = self.attempt
+        if report.status == attempt.status:
+            return None
+        if report.status not in ATTEMPT_TRANSITIONS[attempt.status]:
+            return {
+                "kind": "notice",
+                "text": (
+                    f"The run reported {report.status}, but the attempt is {attempt.status}; "
+                    "the report changes nothing."
+                ),
+            }
+        obstacle = None
+        if report.status == AttemptStatus.REVIEW:
+            obstacle = review_obstacle(attempt, report.head_commit)
+        if obstacle is not None:
+            move_locked_attempt(
+                attempt, to=AttemptStatus.FAILED, failure=Failure.INTERNAL, message=obstacle
+            )
+            return status_payload(attempt)
+        failed = report.status == AttemptStatus.FAILED
+        move_locked_attempt(
+            attempt,
+            to=report.status,
+            failure=(report.failure or Failure.INTERNAL) if failed else None,
+            message=report.message,
+            head_commit=report.head_commit,
+            exit_code=report.exit_code,
+        )
+        return status_payload(attempt) if failed else None
+
+    _handlers: dict[str, Callable[[_Application, int, EventIn], dict[str, Any] | None]] = {
+        "LOG": _log,
+        "ARTIFACT": _artifact,
+        "STATUS": _status,
+    }
+
+
+def review_obstacle(attempt: Attempt, head_commit: str | None) -> str | None:
+    """Return why an attempt may not be reviewed, or None when its evidence is complete.
+
+    Parameters
+    ----------
+    attempt
+        The attempt with its snapshot of the project's commands.
+    head_commit
+        The commit that is to be reviewed.
+    """
+    if head_commit is None:
+        return "The run reported REVIEW without a commit; nothing can be reviewed."
+    if head_commit == attempt.base_commit:
+        return "The run reported REVIEW without any change; nothing can be reviewed."
+    gates = list(Gate.objects.filter(attempt=attempt).order_by("id"))
+    at_head = {gate.name: gate for gate in gates if gate.commit == head_commit}
+    if not at_head:
+        return f"No gate ran at {head_commit[:12]}; without evidence there is no review."
+    red = next((gate for gate in at_head.values() if gate.exit_code != 0), None)
+    if red is not None:
+        return f"The {red.name} gate is not green at {head_commit[:12]}; there is no review."
+    required = [name for name in ("lint", "test") if attempt.commands.get(f"{name}_cmd")]
+    missing = next((name for name in required if name not in at_head), None)
+    if missing is not None:
+        return f"The {missing} gate did not run at {head_commit[:12]}; there is no review."
+    if attempt.commands.get("install_cmd"):
+        installs = [gate for gate in gates if gate.name == "install"]
+        if not installs or installs[-1].exit_code != 0:
+            return "The install gate is not green; there is no review."
+    return None

@@ -1,0 +1,237 @@
+"""Attempts, their events and their gates."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from django.db import models
+from django.db.models import Q
+
+from rootbound_backend.apps.attempts.failures import Failure
+from rootbound_backend.apps.tasks.models import Task
+
+__all__ = [
+    "ACTIVE_STATUSES",
+    "LIVE_STATUSES",
+    "TERMINAL_STATUSES",
+    "Attempt",
+    "AttemptEvent",
+    "AttemptStatus",
+    "EventType",
+    "Gate",
+]
+
+
+class AttemptStatus(models.TextChoices):
+    """Where an attempt is; the legal moves are in ``attempts.transitions``."""
+
+    QUEUED = "QUEUED", "Queued"
+    RUNNING = "RUNNING", "Running"
+    GATES = "GATES", "Gates"
+    REVIEW = "REVIEW", "Review"
+    SUCCESS = "SUCCESS", "Success"
+    FAILED = "FAILED", "Failed"
+
+
+LIVE_STATUSES = (AttemptStatus.QUEUED, AttemptStatus.RUNNING, AttemptStatus.GATES)
+TERMINAL_STATUSES = (AttemptStatus.SUCCESS, AttemptStatus.FAILED)
+ACTIVE_STATUSES = (*LIVE_STATUSES, AttemptStatus.REVIEW)
+"""An attempt in one of these bars another one on the same task."""
+
+
+class EventType(models.TextChoices):
+    """Kind of an event."""
+
+    LOG = "LOG", "Log"
+    ERROR = "ERROR", "Error"
+    ARTIFACT = "ARTIFACT", "Artifact"
+    STATUS = "STATUS", "Status"
+
+
+class Attempt(models.Model):
+    """One run of one agent on one task.
+
+    Attributes
+    ----------
+    number
+        1 for the task's first attempt.
+    agent
+        Snapshot of the agent profile: the LDA's ``agent_config`` and ``limits``.
+    commands
+        Snapshot of the project's commands; says which gates must be green.
+    feedback
+        What the user said about the attempt before.
+    last_seq
+        Highest stored event.
+    last_source_seq
+        Highest event of the LDA's own numbering that is stored: the watermark of ingestion.
+    lease_generation
+        Counts hand-overs to the LDA; reports of an older one are refused.
+    lease_expires_at
+        Until when the run counts as alive without news of it.
+    claimed_until
+        Until when one worker alone may hand over or merge this attempt.
+    handed_over_at
+        When the LDA accepted the run.
+    hand_over_tries, next_try_at
+        How often the LDA could not be reached, and when to try again.
+    waiting_for
+        Why a queued attempt does not run yet; "" when nothing holds it up.
+    denied_count
+        Denied operations in the audit log, counted while they come in.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    status = models.CharField(
+        max_length=16, choices=AttemptStatus.choices, default=AttemptStatus.QUEUED
+    )
+    branch_name = models.CharField(max_length=255)
+    base_commit = models.CharField(max_length=64, null=True, blank=True)
+    head_commit = models.CharField(max_length=64, null=True, blank=True)
+    merge_commit = models.CharField(max_length=64, null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+    exit_code = models.IntegerField(null=True, blank=True)
+    failure = models.CharField(max_length=32, choices=Failure.choices, null=True, blank=True)
+    failure_message = models.TextField(blank=True, default="")
+    agent = models.JSONField(default=dict)
+    commands = models.JSONField(default=dict)
+    usage = models.JSONField(default=dict)
+    reference_paths = models.JSONField(default=list)
+    feedback = models.TextField(blank=True, default="")
+    last_seq = models.PositiveBigIntegerField(default=0)
+    last_source_seq = models.PositiveBigIntegerField(default=0)
+    lease_generation = models.PositiveIntegerField(default=0)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    claimed_until = models.DateTimeField(null=True, blank=True)
+    handed_over_at = models.DateTimeField(null=True, blank=True)
+    hand_over_tries = models.PositiveIntegerField(default=0)
+    next_try_at = models.DateTimeField(null=True, blank=True)
+    waiting_for = models.CharField(max_length=255, blank=True, default="")
+    denied_count = models.PositiveBigIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        """Options."""
+
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["task", "number"], name="attempt_number_once"),
+            models.UniqueConstraint(
+                fields=["task"],
+                condition=Q(status__in=[str(s) for s in ACTIVE_STATUSES]),
+                name="attempt_one_active",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=AttemptStatus.values), name="attempt_status_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(status="FAILED", failure__isnull=False, failure__in=Failure.values)
+                | (~Q(status="FAILED") & Q(failure__isnull=True)),
+                name="attempt_failure_typed",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status__in=["REVIEW", "SUCCESS"]) | Q(head_commit__isnull=False),
+                name="attempt_result_has_head",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["SUCCESS", "FAILED"], completed_at__isnull=False)
+                | (~Q(status__in=["SUCCESS", "FAILED"]) & Q(completed_at__isnull=True)),
+                name="attempt_completed_when_terminal",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["status", "created_at"],
+                condition=Q(status__in=[str(s) for s in LIVE_STATUSES]),
+                name="attempt_live",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of task {self.task_id}"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can happen to it any more."""
+        return self.status in TERMINAL_STATUSES
+
+    def holds_claim(self, now: datetime) -> bool:
+        """Return whether somebody is handing it over or merging it at this moment."""
+        return self.claimed_until is not None and self.claimed_until > now
+
+
+class AttemptEvent(models.Model):
+    """One entry of an attempt's stream, numbered without holes."""
+
+    id = models.BigAutoField(primary_key=True)
+    # The constraint would triple the cost of a row; services delete events with their attempt.
+    attempt = models.ForeignKey(
+        Attempt,
+        on_delete=models.CASCADE,
+        related_name="events",
+        db_constraint=False,
+        db_index=False,
+    )
+    seq = models.PositiveBigIntegerField()
+    timestamp = models.DateTimeField()
+    type = models.CharField(max_length=16, choices=EventType.choices)
+    payload = models.JSONField()
+
+    class Meta:
+        """Options."""
+
+        ordering = ["seq"]
+        constraints = [
+            models.UniqueConstraint(fields=["attempt", "seq"], name="attempt_event_seq_once"),
+            models.CheckConstraint(
+                condition=Q(type__in=EventType.values), name="attempt_event_type_known"
+            ),
+            models.CheckConstraint(condition=Q(seq__gte=1), name="attempt_event_seq_from_one"),
+        ]
+
+    def __str__(self) -> str:
+        return f"event {self.seq} of attempt {self.attempt_id}"
+
+
+class Gate(models.Model):
+    """Evidence: what a project command said about one commit.
+
+    Attributes
+    ----------
+    exit_code
+        Null when the command did not end by itself.
+    duration_s
+        Wall time in seconds.
+    log_digest
+        ``sha256:...`` of the whole output.
+    log_artifact
+        Name of the file with the output in the attempt's artifact folder, or null.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    attempt = models.ForeignKey(Attempt, on_delete=models.CASCADE, related_name="gates")
+    name = models.CharField(max_length=16)
+    commit = models.CharField(max_length=64)
+    command = models.TextField()
+    exit_code = models.IntegerField(null=True)
+    duration_s = models.FloatField()
+    log_digest = models.CharField(max_length=80)
+    log_artifact = models.CharField(max_length=1024, null=True)
+
+    class Meta:
+        """Options."""
+
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["attempt", "name", "commit"], name="gate_once"),
+            models.CheckConstraint(
+                condition=Q(name__in=["install", "lint", "test"]), name="gate_name_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.commit[:12]}"

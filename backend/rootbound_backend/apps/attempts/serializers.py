@@ -1,0 +1,196 @@
+"""Shapes of attempts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from rootbound_backend.apps.attempts.models import Attempt, EventType, Gate
+from rootbound_backend.fields import StrictSerializer
+
+__all__ = [
+    "AttemptInputSerializer",
+    "AttemptListSerializer",
+    "AttemptSerializer",
+    "EventListSerializer",
+    "EventSerializer",
+    "GateListSerializer",
+    "GateSerializer",
+    "RejectSerializer",
+    "RetrySerializer",
+]
+
+
+class GateSerializer(serializers.ModelSerializer[Gate]):
+    """The evidence of one gate."""
+
+    class Meta:
+        """Options."""
+
+        model = Gate
+        fields = [
+            "name",
+            "commit",
+            "command",
+            "exit_code",
+            "duration_s",
+            "log_digest",
+            "log_artifact",
+        ]
+
+
+class AttemptAgentSerializer(serializers.Serializer[Any]):
+    """Who worked on an attempt."""
+
+    name = serializers.CharField()
+    provider = serializers.CharField()
+    model = serializers.CharField()
+    is_replay = serializers.BooleanField()
+
+
+class UsageSerializer(serializers.Serializer[Any]):
+    """What an attempt has used so far; empty before the first step."""
+
+    steps = serializers.IntegerField(required=False)
+    input_tokens = serializers.IntegerField(required=False)
+    output_tokens = serializers.IntegerField(required=False)
+    cost_usd = serializers.FloatField(required=False, allow_null=True)
+
+
+class AttemptSerializer(serializers.ModelSerializer[Attempt]):
+    """An attempt with its gates."""
+
+    task = serializers.UUIDField(source="task_id", read_only=True)
+    project = serializers.UUIDField(source="project_id", read_only=True)
+    agent = serializers.SerializerMethodField()
+    usage = serializers.SerializerMethodField()
+    gates = GateSerializer(many=True, read_only=True)
+
+    class Meta:
+        """Options."""
+
+        model = Attempt
+        fields = [
+            "id",
+            "task",
+            "project",
+            "number",
+            "status",
+            "branch_name",
+            "base_commit",
+            "head_commit",
+            "merge_commit",
+            "started_at",
+            "completed_at",
+            "exit_code",
+            "failure",
+            "failure_message",
+            "waiting_for",
+            "agent",
+            "usage",
+            "last_seq",
+            "denied_count",
+            "created_at",
+            "gates",
+        ]
+
+    @extend_schema_field(AttemptAgentSerializer)
+    def get_agent(self, attempt: Attempt) -> dict[str, Any]:
+        """Return who works on it."""
+        config = attempt.agent.get("agent_config", {})
+        return {
+            "name": config.get("name", ""),
+            "provider": config.get("provider", ""),
+            "model": config.get("model", ""),
+            "is_replay": bool(attempt.agent.get("is_replay")),
+        }
+
+    @extend_schema_field(UsageSerializer)
+    def get_usage(self, attempt: Attempt) -> dict[str, Any]:
+        """Return what it has used."""
+        return dict(attempt.usage)
+
+
+class AttemptListSerializer(serializers.Serializer[Any]):
+    """A page of attempts."""
+
+    results = AttemptSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
+class EventSerializer(serializers.Serializer[Any]):
+    """One event of an attempt's stream."""
+
+    seq = serializers.IntegerField()
+    timestamp = serializers.DateTimeField()
+    type = serializers.ChoiceField(choices=EventType.choices)
+    payload = serializers.DictField()
+
+
+class EventListSerializer(serializers.Serializer[Any]):
+    """Some events; `next` is the `after` of the following page."""
+
+    results = EventSerializer(many=True)
+    next = serializers.IntegerField(allow_null=True)
+
+
+class GateListSerializer(serializers.Serializer[Any]):
+    """The gates of an attempt."""
+
+    results = GateSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
+class AttemptInputSerializer(StrictSerializer):
+    """How to start an attempt."""
+
+    reference_paths = serializers.ListField(
+        child=serializers.CharField(max_length=1024, trim_whitespace=False),
+        max_length=100,
+        required=False,
+    )
+    agent_id = serializers.UUIDField(required=False, allow_null=True)
+
+
+class RejectSerializer(StrictSerializer):
+    """Why a result is rejected."""
+
+    reason = serializers.CharField(max_length=10_000, required=False, allow_blank=True)
+
+
+class RetrySerializer(StrictSerializer):
+    """What the next attempt should do differently."""
+
+    feedback = serializers.CharField(max_length=10_000, required=False, allow_blank=True)
+
+
+class DiffFileSerializer(serializers.Serializer[Any]):
+    """One changed file."""
+
+    path = serializers.CharField()
+    old_path = serializers.CharField(allow_null=True)
+    status = serializers.ChoiceField(choices=["added", "modified", "deleted", "renamed"])
+    additions = serializers.IntegerField()
+    deletions = serializers.IntegerField()
+    binary = serializers.BooleanField()
+    patch = serializers.CharField(allow_null=True)
+    truncated = serializers.BooleanField()
+
+
+class DiffStatsSerializer(serializers.Serializer[Any]):
+    """The size of a diff."""
+
+    files = serializers.IntegerField()
+    additions = serializers.IntegerField()
+    deletions = serializers.IntegerField()
+
+
+class DiffSerializer(serializers.Serializer[Any]):
+    """What an attempt changes against its base."""
+
+    base = serializers.CharField()
+    head = serializers.CharField()
+    files = DiffFileSerializer(many=True)
+    stats = DiffStatsSerializer()

@@ -1,0 +1,315 @@
+"""Writes on attempts that a person asks for."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from rootbound_backend import queueing
+from rootbound_backend.apps.agents.models import AgentProfile
+from rootbound_backend.apps.agents.selectors import agent_for_role, agent_snapshot, get_agent
+from rootbound_backend.apps.attempts.failures import Failure
+from rootbound_backend.apps.attempts.models import (
+    ACTIVE_STATUSES,
+    LIVE_STATUSES,
+    Attempt,
+    AttemptStatus,
+    EventType,
+)
+from rootbound_backend.apps.attempts.transitions import (
+    append_event,
+    apply_task_transition,
+    apply_transition,
+    lock_attempt,
+    move_locked_attempt,
+    status_payload,
+)
+from rootbound_backend.apps.tasks.models import Task, TaskStatus
+from rootbound_backend.apps.tasks.selectors import open_dependencies
+from rootbound_backend.apps.users.models import User
+from rootbound_backend.lda_client import LdaRefusedError, lda_request
+from rootbound_backend.problems import Problem, not_found
+
+__all__ = ["approve_attempt", "cancel_attempt", "create_attempt", "reject_attempt", "retry_attempt"]
+
+MERGE_TIMEOUT_S = 60.0
+"""How long a merge may take, in seconds."""
+
+MERGE_CLAIM_S = 90
+"""How long a merge keeps others from deciding on the same attempt, in seconds."""
+
+
+def create_attempt(
+    *,
+    user: User,
+    task_id: uuid.UUID,
+    reference_paths: Sequence[str] = (),
+    agent_id: uuid.UUID | None = None,
+    feedback: str = "",
+) -> Attempt:
+    """Queue a new attempt on a task.
+
+    Parameters
+    ----------
+    user
+        Owner of the task.
+    task_id
+        The task.
+    reference_paths
+        Files that the agent is pointed at.
+    agent_id
+        Profile to use; default the task's, else the owner's with the task's role.
+    feedback
+        What the user said about the attempt before.
+
+    Raises
+    ------
+    Problem
+        404; 409 ``attempt-live``, ``task-done``, ``dependencies-open``, ``gates-missing`` or
+        ``agent-missing``.
+    """
+    try:
+        with transaction.atomic():
+            task = (
+                Task.objects.select_for_update(no_key=True, of=("self",))
+                .select_related("project")
+                .filter(pk=task_id, project__owner=user)
+                .first()
+            )
+            if task is None:
+                raise not_found("task")
+            _check_startable(task)
+            agent = _agent_for(user=user, task=task, agent_id=agent_id)
+            return _insert(task, agent, list(reference_paths), feedback)
+    except IntegrityError as error:
+        raise _attempt_live() from error
+
+
+def _attempt_live() -> Problem:
+    return Problem(
+        status=409,
+        code="attempt-live",
+        detail=(
+            "This task already has an attempt at work or in review; wait for it, cancel it, "
+            "or decide on it first."
+        ),
+    )
+
+
+def _check_startable(task: Task) -> None:
+    if Attempt.objects.filter(task=task, status__in=ACTIVE_STATUSES).exists():
+        raise _attempt_live()
+    if task.status == TaskStatus.DONE:
+        raise Problem(
+            status=409,
+            code="task-done",
+            detail="This task is done; set its status to TODO to work on it again.",
+        )
+    blockers = open_dependencies(task)
+    if blockers:
+        names = ", ".join(f"“{blocker.title}”" for blocker in blockers[:3])
+        raise Problem(
+            status=409,
+            code="dependencies-open",
+            detail=f"This task waits for {names}; finish what it depends on first.",
+            extras={"blocked_by": [str(blocker.pk) for blocker in blockers]},
+        )
+    if not any(task.project.commands().values()):
+        raise Problem(
+            status=409,
+            code="gates-missing",
+            detail=(
+                "The project has no commands, so nothing could prove the result; set test_cmd "
+                "(or lint_cmd) in its configuration."
+            ),
+        )
+
+
+def _agent_for(*, user: User, task: Task, agent_id: uuid.UUID | None) -> AgentProfile:
+    chosen = agent_id or task.assigned_agent_id
+    if chosen is not None:
+        return get_agent(user=user, agent_id=chosen)
+    return agent_for_role(user=user, role=task.agent_role)
+
+
+def _insert(task: Task, agent: AgentProfile, paths: list[str], feedback: str) -> Attempt:
+    highest = Attempt.objects.filter(task=task).aggregate(top=Max("number"))["top"] or 0
+    attempt_id = uuid.uuid4()
+    attempt = Attempt.objects.create(
+        id=attempt_id,
+        task=task,
+        number=highest + 1,
+        branch_name=f"attempt/{attempt_id}",
+        agent=agent_snapshot(agent),
+        commands=task.project.commands(),
+        reference_paths=paths,
+        feedback=feedback,
+    )
+    append_event(attempt, EventType.STATUS, status_payload(attempt))
+    attempt.save(update_fields=["last_seq"])
+    apply_task_transition(task_id=task.pk, to=TaskStatus.IN_PROGRESS)
+    queueing.enqueue_on_commit(queueing.START_ATTEMPT, attempt_id)
+    return attempt
+
+
+def _lock_own(*, user: User, attempt_id: uuid.UUID) -> Attempt:
+    attempt = lock_attempt(attempt_id)
+    if attempt.task.project.owner_id != user.pk:
+        raise not_found("attempt")
+    return attempt
+
+
+def _refuse_while_merging(attempt: Attempt) -> None:
+    if attempt.status == AttemptStatus.REVIEW and attempt.holds_claim(timezone.now()):
+        raise Problem(
+            status=409,
+            code="merge-in-progress",
+            detail="This attempt is being merged at this moment; look again in a few seconds.",
+        )
+
+
+def _wrong_status(attempt: Attempt, what: str, needed: str) -> Problem:
+    return Problem(
+        status=409,
+        code="illegal-transition",
+        detail=f"This attempt is {attempt.status}; only {needed} can be {what}.",
+        extras={"from": attempt.status},
+    )
+
+
+def cancel_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
+    """Cancel a live attempt; the LDA is told to kill the run. Cancelling twice is fine.
+
+    Raises
+    ------
+    Problem
+        404; 409 when the attempt is no longer live.
+    """
+    with transaction.atomic():
+        attempt = _lock_own(user=user, attempt_id=attempt_id)
+        if attempt.failure == Failure.CANCELLED:
+            return attempt
+        if attempt.status not in LIVE_STATUSES:
+            raise _wrong_status(attempt, "cancelled", "a queued or running one")
+        move_locked_attempt(attempt, to=AttemptStatus.FAILED, failure=Failure.CANCELLED)
+        append_event(attempt, EventType.STATUS, status_payload(attempt))
+        attempt.save()
+        if attempt.lease_generation:
+            queueing.enqueue_on_commit(queueing.CANCEL_RUN, attempt.pk)
+    return attempt
+
+
+def reject_attempt(*, user: User, attempt_id: uuid.UUID, reason: str) -> Attempt:
+    """Reject an attempt in review; its branch is kept under ``refs/rootbound/discarded``.
+
+    Raises
+    ------
+    Problem
+        404; 409 when it is not in review or is being merged.
+    """
+    with transaction.atomic():
+        attempt = _lock_own(user=user, attempt_id=attempt_id)
+        _reject_locked(attempt, reason)
+    return attempt
+
+
+def _reject_locked(attempt: Attempt, reason: str) -> None:
+    if attempt.status != AttemptStatus.REVIEW:
+        raise _wrong_status(attempt, "rejected", "one in REVIEW")
+    _refuse_while_merging(attempt)
+    move_locked_attempt(
+        attempt, to=AttemptStatus.FAILED, failure=Failure.REJECTED, message=reason or None
+    )
+    append_event(attempt, EventType.STATUS, status_payload(attempt))
+    attempt.save()
+    queueing.enqueue_on_commit(queueing.DISCARD_RUN, attempt.pk)
+
+
+def retry_attempt(*, user: User, attempt_id: uuid.UUID, feedback: str = "") -> Attempt:
+    """Start a new attempt after a failed one, or instead of one in review.
+
+    Raises
+    ------
+    Problem
+        404; 409 when the attempt is live or has succeeded, or the task cannot start.
+    """
+    with transaction.atomic():
+        attempt = _lock_own(user=user, attempt_id=attempt_id)
+        if attempt.status == AttemptStatus.REVIEW:
+            _reject_locked(attempt, feedback)
+        elif attempt.status != AttemptStatus.FAILED:
+            raise _wrong_status(attempt, "retried", "a failed one or one in REVIEW")
+        profile = attempt.agent.get("agent_config", {}).get("profile_id")
+        known = profile and AgentProfile.objects.filter(pk=profile, owner=user).exists()
+        return create_attempt(
+            user=user,
+            task_id=attempt.task_id,
+            reference_paths=attempt.reference_paths,
+            agent_id=uuid.UUID(profile) if known else None,
+            feedback=feedback,
+        )
+
+
+def approve_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
+    """Merge an attempt in review into the base branch; its task is then done.
+
+    Approving what is already merged is fine. When the LDA refuses the merge, the attempt stays
+    in review.
+
+    Raises
+    ------
+    Problem
+        404; 409 when it is not in review, is being merged, or cannot be merged
+        (``merge-conflict``, ``checkout-dirty``, ``base-moved``, ``head-moved``); 503 when the
+        LDA does not answer.
+    """
+    with transaction.atomic():
+        attempt = _lock_own(user=user, attempt_id=attempt_id)
+        if attempt.status == AttemptStatus.SUCCESS:
+            return attempt
+        if attempt.status != AttemptStatus.REVIEW:
+            raise _wrong_status(attempt, "approved", "one in REVIEW")
+        _refuse_while_merging(attempt)
+        attempt.claimed_until = timezone.now() + timedelta(seconds=MERGE_CLAIM_S)
+        attempt.save(update_fields=["claimed_until"])
+    try:
+        merged = _merge(attempt)
+    except Problem:
+        Attempt.objects.filter(pk=attempt_id, status=AttemptStatus.REVIEW).update(
+            claimed_until=None
+        )
+        raise
+    return apply_transition(
+        attempt_id=attempt_id,
+        to=AttemptStatus.SUCCESS,
+        merge_commit=str(merged.get("merge_commit") or "") or None,
+    )
+
+
+def _merge(attempt: Attempt) -> dict[str, Any]:
+    body = {
+        "head_commit": attempt.head_commit,
+        "message": f"{attempt.task.title}\n\nRootbound-Attempt: {attempt.pk}",
+    }
+    try:
+        answer: dict[str, Any] = lda_request(
+            "POST", f"/runs/{attempt.pk}/merge", body=body, timeout_s=MERGE_TIMEOUT_S
+        )
+    except LdaRefusedError as refusal:
+        if refusal.status == 409:
+            raise
+        # Anything else the LDA has against the merge is a conflict for the caller too.
+        raise Problem(
+            status=409,
+            code=refusal.code,
+            title=refusal.title,
+            detail=refusal.detail,
+            extras=refusal.extras,
+        ) from refusal
+    return answer

@@ -1,0 +1,79 @@
+"""Celery tasks of attempts: short, idempotent, never touching user files."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any
+
+from celery import shared_task
+
+from rootbound_backend.apps.attempts import handover
+from rootbound_backend.apps.tasks.autostart import start_dependants, start_ready_tasks
+from rootbound_backend.lda_client import LdaRefusedError, LdaUnreachableError, lda_request
+
+__all__ = [
+    "cancel_run_task",
+    "discard_run_task",
+    "reap_attempts_task",
+    "start_attempt_task",
+    "start_dependants_task",
+    "start_ready_tasks_task",
+    "sweep_queued_attempts_task",
+]
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name="attempts.tasks.start_attempt_task")
+def start_attempt_task(attempt_id: str) -> str:
+    """Hand one attempt over to the LDA; tries again later by itself when it is down."""
+    return handover.hand_over_attempt(uuid.UUID(attempt_id)).value
+
+
+@shared_task(name="attempts.tasks.sweep_queued_attempts_task")
+def sweep_queued_attempts_task() -> int:
+    """Hand over queued attempts whose message got lost or who waited for room."""
+    return handover.sweep_queued_attempts()
+
+
+@shared_task(name="attempts.tasks.reap_attempts_task")
+def reap_attempts_task() -> int:
+    """Fail silent runs that the LDA does not have."""
+    return handover.reap_attempts()
+
+
+@shared_task(name="attempts.tasks.start_dependants_task")
+def start_dependants_task(task_id: str) -> int:
+    """Start what waited for a task that is now done."""
+    return start_dependants(task_id=uuid.UUID(task_id))
+
+
+@shared_task(name="attempts.tasks.start_ready_tasks_task")
+def start_ready_tasks_task() -> int:
+    """Start ready tasks whose start message got lost."""
+    return start_ready_tasks()
+
+
+@shared_task(name="attempts.tasks.cancel_run_task", bind=True, max_retries=20)
+def cancel_run_task(self: Any, attempt_id: str) -> None:
+    """Have the LDA kill the run of a cancelled attempt."""
+    _tell(self, f"/runs/{attempt_id}/cancel")
+
+
+@shared_task(name="attempts.tasks.discard_run_task", bind=True, max_retries=20)
+def discard_run_task(self: Any, attempt_id: str) -> None:
+    """Have the LDA remove the worktree of a rejected attempt; the branch is kept."""
+    _tell(self, f"/runs/{attempt_id}/discard")
+
+
+def _tell(task: Any, target: str) -> None:
+    try:
+        lda_request("POST", target, body={}, timeout_s=30)
+    except LdaUnreachableError as error:
+        raise task.retry(
+            exc=error, countdown=handover.back_off_s(task.request.retries + 1)
+        ) from error
+    except LdaRefusedError as refusal:
+        # Nothing to kill or remove: the LDA does not have the run (any more).
+        logger.info("The LDA answered %s to %s: %s", refusal.status, target, refusal.detail)

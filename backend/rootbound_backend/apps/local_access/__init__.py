@@ -1,0 +1,1 @@
+"""Writable roots, the audit log and the PM's decompositions."""

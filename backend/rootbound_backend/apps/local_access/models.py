@@ -1,0 +1,235 @@
+"""Writable roots, the audit log and the PM's decompositions."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.conf import settings
+from django.contrib.postgres.indexes import BrinIndex
+from django.db import models
+from django.db.models import Q
+
+from rootbound_backend.apps.attempts.failures import Failure
+from rootbound_backend.apps.attempts.models import Attempt
+from rootbound_backend.apps.projects.models import Project
+
+__all__ = [
+    "AuditOperation",
+    "AuditResult",
+    "AuditSource",
+    "AuditWatermark",
+    "DecompositionStatus",
+    "FsAuditEvent",
+    "PMDecomposition",
+    "WritableRoot",
+]
+
+
+class AuditOperation(models.TextChoices):
+    """What was done to a file."""
+
+    READ = "READ", "Read"
+    WRITE = "WRITE", "Write"
+    DELETE = "DELETE", "Delete"
+
+
+class AuditResult(models.TextChoices):
+    """Whether it was let through."""
+
+    ALLOWED = "ALLOWED", "Allowed"
+    DENIED = "DENIED", "Denied"
+
+
+class AuditSource(models.TextChoices):
+    """Who noticed it."""
+
+    TOOL = "tool", "Tool"
+    KERNEL = "kernel", "Kernel"
+    PROVISIONER = "provisioner", "Provisioner"
+
+
+class DecompositionStatus(models.TextChoices):
+    """Where a decomposition is."""
+
+    PENDING = "PENDING", "Pending"
+    READY = "READY", "Ready"
+    APPROVED = "APPROVED", "Approved"
+    FAILED = "FAILED", "Failed"
+
+
+class WritableRoot(models.Model):
+    """A folder that the user granted for writing.
+
+    Attributes
+    ----------
+    path
+        As typed.
+    canonical_path
+        As the LDA resolved it.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="writable_roots"
+    )
+    path = models.CharField(max_length=1024)
+    canonical_path = models.CharField(max_length=1024)
+    is_enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        """Options."""
+
+        ordering = ["created_at", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "canonical_path"], name="root_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.canonical_path
+
+
+class FsAuditEvent(models.Model):
+    """One file operation of a run: append-only, chained by hash.
+
+    The database's primary key is ``(id, timestamp)`` and every unique index holds the timestamp,
+    so the table can become a TimescaleDB hypertable as it is. Rows outlive what they refer to,
+    hence no foreign key constraints and ``DO_NOTHING``.
+
+    Attributes
+    ----------
+    run_id
+        The attempt's or decomposition's id.
+    path
+        At most 1024 characters; a longer one ends with the digest of the whole path.
+    seq
+        Position in the run, from 1 without holes.
+    detail
+        ``pid``, ``program``, ``syscall``, ``path2``, ``errno``, ...
+    hash
+        Hex SHA-256 over the predecessor's hash and this entry.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.DO_NOTHING,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+    )
+    attempt = models.ForeignKey(
+        Attempt,
+        on_delete=models.DO_NOTHING,
+        related_name="+",
+        null=True,
+        db_constraint=False,
+        db_index=False,
+    )
+    run_id = models.UUIDField()
+    seq = models.PositiveBigIntegerField()
+    timestamp = models.DateTimeField()
+    operation = models.CharField(max_length=8, choices=AuditOperation.choices)
+    result = models.CharField(max_length=8, choices=AuditResult.choices)
+    path = models.CharField(max_length=1024)
+    source = models.CharField(max_length=16, choices=AuditSource.choices)
+    detail = models.JSONField(default=dict)
+    hash = models.CharField(max_length=64)
+
+    class Meta:
+        """Options."""
+
+        constraints = [
+            models.UniqueConstraint(fields=["run_id", "seq", "timestamp"], name="audit_seq_once"),
+            models.CheckConstraint(
+                condition=Q(operation__in=AuditOperation.values), name="audit_operation_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(result__in=AuditResult.values), name="audit_result_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(source__in=AuditSource.values), name="audit_source_known"
+            ),
+        ]
+        indexes = [
+            BrinIndex(fields=["timestamp"], name="audit_by_time"),
+            # `IN`, not `<> 'ALLOWED'`, which misleads the planner.
+            models.Index(
+                fields=["run_id", "seq"],
+                condition=Q(result__in=["DENIED"]),
+                name="audit_denied",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.path} {self.result}"
+
+
+class AuditWatermark(models.Model):
+    """How far one run's audit log is stored; its row lock orders concurrent batches.
+
+    Attributes
+    ----------
+    run_id
+        The run.
+    last_seq
+        Highest stored entry.
+    last_hash
+        Hash of that entry, 64 zeros at the start.
+    """
+
+    run_id = models.UUIDField(primary_key=True)
+    last_seq = models.PositiveBigIntegerField(default=0)
+    last_hash = models.CharField(max_length=64, default="0" * 64)
+
+
+class PMDecomposition(models.Model):
+    """A wish of the user's and the plan that the PM agent made of it.
+
+    Attributes
+    ----------
+    plan
+        ``{"summary", "tasks": [...]}`` when READY.
+    tasks_created
+        Ids of the tasks made at approval.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="decompositions")
+    user_prompt = models.TextField()
+    pm_response = models.TextField(blank=True, default="")
+    plan = models.JSONField(null=True)
+    status = models.CharField(
+        max_length=16, choices=DecompositionStatus.choices, default=DecompositionStatus.PENDING
+    )
+    failure = models.CharField(max_length=32, choices=Failure.choices, null=True)
+    failure_message = models.TextField(blank=True, default="")
+    tasks_created = models.JSONField(default=list)
+    auto_approve = models.BooleanField(default=False)
+    agent = models.JSONField(default=dict)
+    usage = models.JSONField(default=dict)
+    lease_generation = models.PositiveIntegerField(default=0)
+    claimed_until = models.DateTimeField(null=True)
+    handed_over_at = models.DateTimeField(null=True)
+    hand_over_tries = models.PositiveIntegerField(default=0)
+    next_try_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        """Options."""
+
+        ordering = ["-created_at", "-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=DecompositionStatus.values),
+                name="decomposition_status_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(status="FAILED", failure__isnull=False, failure__in=Failure.values)
+                | (~Q(status="FAILED") & Q(failure__isnull=True)),
+                name="decomposition_failure_typed",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"decomposition of {self.project_id}"

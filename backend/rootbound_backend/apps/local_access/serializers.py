@@ -1,0 +1,206 @@
+"""Shapes of roots, audit entries and decompositions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from rootbound_backend.apps.local_access.models import (
+    AuditOperation,
+    AuditResult,
+    FsAuditEvent,
+    PMDecomposition,
+    WritableRoot,
+)
+from rootbound_backend.fields import StrictSerializer
+
+__all__ = [
+    "ApproveDecompositionSerializer",
+    "AuditFilterSerializer",
+    "AuditListSerializer",
+    "AuditScopeSerializer",
+    "AuditSerializer",
+    "AuditSummarySerializer",
+    "DecompositionInputSerializer",
+    "DecompositionListSerializer",
+    "DecompositionSerializer",
+    "LocalAccessStatusSerializer",
+    "RootInputSerializer",
+    "RootListSerializer",
+    "RootPatchSerializer",
+    "RootSerializer",
+]
+
+
+class RootSerializer(serializers.ModelSerializer[WritableRoot]):
+    """A writable root."""
+
+    class Meta:
+        """Options."""
+
+        model = WritableRoot
+        fields = ["id", "path", "canonical_path", "is_enabled", "created_at"]
+
+
+class RootListSerializer(serializers.Serializer[Any]):
+    """A page of roots."""
+
+    results = RootSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
+class RootInputSerializer(StrictSerializer):
+    """Which folder to grant."""
+
+    path = serializers.CharField(max_length=1024, trim_whitespace=False)
+
+
+class RootPatchSerializer(StrictSerializer):
+    """What of a root can be changed."""
+
+    is_enabled = serializers.BooleanField()
+
+
+class LocalAccessStatusSerializer(serializers.Serializer[Any]):
+    """The LDA's health and the user's roots."""
+
+    lda = serializers.DictField(
+        help_text="reachable; if so, the LDA's own health; if not, the detail."
+    )
+    roots = RootSerializer(many=True)
+
+
+class AuditSerializer(serializers.ModelSerializer[FsAuditEvent]):
+    """One audit entry."""
+
+    attempt = serializers.UUIDField(source="attempt_id", allow_null=True)
+    detail = serializers.DictField()
+
+    class Meta:
+        """Options."""
+
+        model = FsAuditEvent
+        fields = [
+            "id",
+            "run_id",
+            "attempt",
+            "seq",
+            "timestamp",
+            "operation",
+            "result",
+            "path",
+            "source",
+            "detail",
+        ]
+
+
+class AuditListSerializer(serializers.Serializer[Any]):
+    """A page of audit entries."""
+
+    results = AuditSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
+class AuditScopeSerializer(serializers.Serializer[Any]):
+    """Whose entries."""
+
+    attempt = serializers.UUIDField(required=False)
+    project = serializers.UUIDField(required=False)
+
+
+class AuditFilterSerializer(AuditScopeSerializer):
+    """Which entries."""
+
+    operation = serializers.ChoiceField(choices=AuditOperation.choices, required=False)
+    result = serializers.ChoiceField(choices=AuditResult.choices, required=False)
+    path_prefix = serializers.CharField(max_length=1024, required=False, trim_whitespace=False)
+
+
+class AuditCountSerializer(serializers.Serializer[Any]):
+    """How often one operation ended in one way."""
+
+    operation = serializers.ChoiceField(choices=AuditOperation.choices)
+    result = serializers.ChoiceField(choices=AuditResult.choices)
+    count = serializers.IntegerField()
+
+
+class AuditSummarySerializer(serializers.Serializer[Any]):
+    """Counts by operation and result."""
+
+    counts = AuditCountSerializer(many=True)
+
+
+class DecompositionInputSerializer(StrictSerializer):
+    """A wish."""
+
+    prompt = serializers.CharField(max_length=100_000)
+    auto_approve = serializers.BooleanField(required=False)
+    agent_id = serializers.UUIDField(required=False, allow_null=True)
+
+
+class PlanTaskSerializer(serializers.Serializer[Any]):
+    """One planned task."""
+
+    key = serializers.CharField(max_length=64)
+    title = serializers.CharField(max_length=255)
+    description = serializers.CharField()
+    role = serializers.ChoiceField(choices=["PM", "FRONTEND", "BACKEND", "QA", "DEVOPS"])
+    priority = serializers.IntegerField(required=False)
+    depends_on = serializers.ListField(child=serializers.CharField(), required=False)
+    acceptance = serializers.CharField(required=False)
+    files = serializers.ListField(child=serializers.CharField(), required=False)
+
+
+class PlanSerializer(serializers.Serializer[Any]):
+    """The PM's plan."""
+
+    summary = serializers.CharField()
+    tasks = PlanTaskSerializer(many=True)
+
+
+class ApproveDecompositionSerializer(StrictSerializer):
+    """The plan's tasks as the user edited them."""
+
+    tasks = serializers.ListField(
+        child=serializers.JSONField(), min_length=1, max_length=100, required=False
+    )
+
+
+class DecompositionSerializer(serializers.ModelSerializer[PMDecomposition]):
+    """A decomposition."""
+
+    project = serializers.UUIDField(source="project_id", read_only=True)
+    plan = PlanSerializer(allow_null=True)
+    tasks_created = serializers.ListField(child=serializers.UUIDField())
+
+    class Meta:
+        """Options."""
+
+        model = PMDecomposition
+        fields = [
+            "id",
+            "project",
+            "user_prompt",
+            "pm_response",
+            "plan",
+            "status",
+            "failure",
+            "failure_message",
+            "tasks_created",
+            "auto_approve",
+            "created_at",
+        ]
+
+    def to_representation(self, instance: PMDecomposition) -> dict[str, Any]:
+        """Return the document with the plan as it is stored."""
+        # Edited plans may leave optional fields out, which a nested serializer would refuse.
+        self.fields.pop("plan", None)
+        return {**super().to_representation(instance), "plan": instance.plan}
+
+
+class DecompositionListSerializer(serializers.Serializer[Any]):
+    """A page of decompositions."""
+
+    results = DecompositionSerializer(many=True)
+    next = serializers.CharField(allow_null=True)

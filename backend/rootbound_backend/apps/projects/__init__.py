@@ -1,0 +1,1 @@
+"""Projects: a repository, its commands and its policy."""

@@ -1,0 +1,113 @@
+"""Shapes of projects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from rootbound_backend.apps.projects.models import Project
+from rootbound_backend.apps.tasks.models import TaskStatus
+from rootbound_backend.fields import StrictSerializer
+
+__all__ = [
+    "ConfigSerializer",
+    "ProjectInputSerializer",
+    "ProjectListSerializer",
+    "ProjectSerializer",
+]
+
+
+class NetworkSerializer(StrictSerializer):
+    """Whether the agent's commands and gates, and the install command, reach the network."""
+
+    agent = serializers.BooleanField(required=False)
+    install = serializers.BooleanField(required=False)
+
+
+def _command(**kwargs: Any) -> serializers.CharField:
+    return serializers.CharField(
+        max_length=4096, required=False, allow_blank=True, allow_null=True, **kwargs
+    )
+
+
+class ConfigSerializer(StrictSerializer):
+    """Commands and policy of a project."""
+
+    install_cmd = _command()
+    test_cmd = _command()
+    lint_cmd = _command()
+    gate_timeout_s = serializers.FloatField(
+        min_value=1, max_value=86_400, required=False, allow_null=True
+    )
+    network = NetworkSerializer(required=False)
+    max_parallel = serializers.IntegerField(
+        min_value=1, max_value=64, required=False, allow_null=True
+    )
+    budget = serializers.FloatField(
+        min_value=0, required=False, allow_null=True, help_text="US dollars per attempt."
+    )
+    auto_start = serializers.BooleanField(required=False)
+    accept_tier = serializers.ChoiceField(
+        choices=["A", "B", "C", "D", "E", "F"],
+        required=False,
+        allow_null=True,
+        help_text="The lowest level of enforcement that this project accepts.",
+    )
+
+
+class ProjectInputSerializer(StrictSerializer):
+    """What a project is made of."""
+
+    name = serializers.CharField(max_length=255)
+    repo_path = serializers.CharField(max_length=1024, trim_whitespace=False)
+    config = ConfigSerializer(required=False)
+
+
+class TaskCountsSerializer(serializers.Serializer[Any]):
+    """Tasks by status."""
+
+    TODO = serializers.IntegerField()
+    IN_PROGRESS = serializers.IntegerField()
+    REVIEW = serializers.IntegerField()
+    DONE = serializers.IntegerField()
+
+
+class ProjectSerializer(serializers.ModelSerializer[Project]):
+    """A project."""
+
+    config = ConfigSerializer()
+    task_counts = serializers.SerializerMethodField()
+
+    class Meta:
+        """Options."""
+
+        model = Project
+        fields = [
+            "id",
+            "name",
+            "repo_path",
+            "default_branch",
+            "config",
+            "created_at",
+            "task_counts",
+        ]
+
+    @extend_schema_field(TaskCountsSerializer)
+    def get_task_counts(self, project: Project) -> dict[str, int]:
+        """Return the number of tasks by status."""
+        return {status.value: getattr(project, f"count_{status.value}", 0) for status in TaskStatus}
+
+    def to_representation(self, instance: Project) -> dict[str, Any]:
+        """Return the document with the configuration as it is stored."""
+        document = super().to_representation(instance)
+        document["config"] = instance.config
+        return document
+
+
+class ProjectListSerializer(serializers.Serializer[Any]):
+    """A page of projects."""
+
+    results = ProjectSerializer(many=True)
+    next = serializers.CharField(allow_null=True)

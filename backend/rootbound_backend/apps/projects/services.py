@@ -1,0 +1,111 @@
+"""Writes on projects."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.db import transaction
+
+from rootbound_backend.apps.attempts.models import Attempt, AttemptStatus
+from rootbound_backend.apps.local_access.selectors import enabled_root_paths
+from rootbound_backend.apps.projects.models import Project
+from rootbound_backend.apps.projects.selectors import get_project
+from rootbound_backend.apps.users.models import User
+from rootbound_backend.lda_client import lda_request
+from rootbound_backend.problems import Problem
+
+__all__ = ["create_project", "delete_project", "update_project"]
+
+
+def create_project(*, user: User, name: str, repo_path: str, config: dict[str, Any]) -> Project:
+    """Store a project after the LDA has looked at its repository.
+
+    Parameters
+    ----------
+    user
+        Owner.
+    name
+        Display name.
+    repo_path
+        Absolute path of a git work tree beneath one of the user's enabled roots.
+    config
+        Validated configuration.
+
+    Raises
+    ------
+    Problem
+        422 with the LDA's reason when the repository cannot be used; 503 when it does not answer.
+    """
+    facts = _validate_repository(user=user, repo_path=repo_path)
+    project = Project.objects.create(
+        owner=user,
+        name=name,
+        repo_path=facts["canonical_path"],
+        default_branch=facts["default_branch"],
+        config=config,
+    )
+    return get_project(user=user, project_id=project.pk)
+
+
+def _validate_repository(*, user: User, repo_path: str) -> dict[str, Any]:
+    body = {"path": repo_path, "writable_roots": enabled_root_paths(user_id=user.pk)}
+    facts: dict[str, Any] = lda_request("POST", "/repos/validate", body=body, timeout_s=30)
+    return facts
+
+
+def update_project(*, user: User, project_id: uuid.UUID, fields: dict[str, Any]) -> Project:
+    """Change name, repository or configuration; configuration keys not given stay as they are.
+
+    Raises
+    ------
+    Problem
+        404; 422 and 503 as at creation when the repository changes.
+    """
+    get_project(user=user, project_id=project_id)
+    facts = None
+    if "repo_path" in fields:
+        facts = _validate_repository(user=user, repo_path=fields["repo_path"])
+    with transaction.atomic():
+        project = Project.objects.select_for_update().get(pk=project_id)
+        if "name" in fields:
+            project.name = fields["name"]
+        if "config" in fields:
+            project.config = {**project.config, **fields["config"]}
+        if facts is not None:
+            project.repo_path = facts["canonical_path"]
+            project.default_branch = facts["default_branch"]
+        project.save()
+    return get_project(user=user, project_id=project_id)
+
+
+def delete_project(*, user: User, project_id: uuid.UUID) -> None:
+    """Delete a project with its tasks and attempts; the repository and the audit log stay.
+
+    Raises
+    ------
+    Problem
+        404; 409 ``attempt-live`` while an attempt is at work.
+    """
+    get_project(user=user, project_id=project_id)
+    with transaction.atomic():
+        Project.objects.select_for_update().filter(pk=project_id).first()
+        refuse_while_live(Attempt.objects.filter(task__project_id=project_id), "project")
+        Project.objects.filter(pk=project_id).delete()
+
+
+def refuse_while_live(attempts: Any, what: str) -> None:
+    """Refuse a deletion that would pull the ground from under a run.
+
+    Raises
+    ------
+    Problem
+        409 ``attempt-live``.
+    """
+    live = [AttemptStatus.QUEUED, AttemptStatus.RUNNING, AttemptStatus.GATES]
+    if attempts.filter(status__in=live).exists():
+        raise Problem(
+            status=409,
+            code="attempt-live",
+            detail=f"An attempt of this {what} is at work; cancel it, then delete the {what}.",
+        )

@@ -1,0 +1,114 @@
+"""The ASGI application: HTTP on fixed lanes, WebSockets, and nothing that grows per request."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rootbound_backend.settings")
+
+import django
+
+django.setup(set_prefix=False)
+
+# Everything below needs the apps to be loaded.
+from asgiref.sync import ThreadSensitiveContext, sync_to_async  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from channels.security.websocket import WebsocketDenier  # noqa: E402
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest  # noqa: E402
+from django.http import HttpResponseBase  # noqa: E402
+from django.urls import path, re_path  # noqa: E402
+
+from rootbound_backend.apps.attempts.consumers import AttemptConsumer  # noqa: E402
+from rootbound_backend.apps.projects.consumers import ProjectConsumer  # noqa: E402
+from rootbound_backend.authentication import user_for_websocket  # noqa: E402
+from rootbound_backend.websockets import CLOSE_NOT_FOUND, run_in_db  # noqa: E402
+
+__all__ = ["application"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[Any]]
+
+LANES = 16
+"""Requests that may be inside Django at once; further ones queue behind the shortest lane."""
+
+
+class _Lane:
+    """One thread that serves one request after the other."""
+
+    def __init__(self, number: int) -> None:
+        self.busy = 0
+        self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lane-{number}")
+
+
+class LaneHandler(ASGIHandler):
+    """Django on fixed threads: no thread per request, one hop for middleware and view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lanes = [_Lane(number) for number in range(LANES)]
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        """Build the synchronous chain, which then runs in one piece on its lane."""
+        super().load_middleware(is_async=False)
+
+    async def get_response_async(self, request: ASGIRequest) -> HttpResponseBase:  # type: ignore[override]
+        """Run middleware and view on the request's lane."""
+        return await sync_to_async(self.get_response, thread_sensitive=True)(request)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request on the least busy lane."""
+        lane = min(self._lanes, key=lambda one: one.busy)
+        lane.busy += 1
+        try:
+            async with ThreadSensitiveContext(executor=lane.executor):
+                await self.handle(scope, receive, send)
+        finally:
+            lane.busy -= 1
+
+
+class RequireUser:
+    """Refuses WebSockets that do not prove who opens them, before they are accepted (403)."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the socket through with ``scope["user"]``, or deny it."""
+        user = await run_in_db(user_for_websocket, scope.get("headers", []), path=scope["path"])
+        if user is None:
+            denier: Any = WebsocketDenier()
+            await denier(scope, receive, send)
+            return
+        await self._app({**scope, "user": user}, receive, send)
+
+
+async def _unknown_socket(scope: Scope, receive: Receive, send: Send) -> Any:
+    """Close a socket of an unknown path with 4404, which a client can tell from a fault."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close", "code": CLOSE_NOT_FOUND})
+
+
+# Django's stubs know views only, so the ASGI applications go in as what they are to them.
+_unknown: Any = _unknown_socket
+_attempt: Any = AttemptConsumer.as_asgi()
+_project: Any = ProjectConsumer.as_asgi()
+_routes: list[Any] = [
+    path("ws/attempts/<uuid:attempt_id>/", _attempt),
+    path("ws/projects/<uuid:project_id>/", _project),
+    re_path("", _unknown),
+]
+_sockets: Any = URLRouter(_routes)
+
+application = ProtocolTypeRouter({"http": LaneHandler(), "websocket": RequireUser(_sockets)})
+
+# What is loaded now stays for ever; full collections need not look at it again.
+gc.collect()
+gc.freeze()
+gc.set_threshold(50_000, 20, 100)
