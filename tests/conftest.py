@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,8 +21,6 @@ if str(ROOT) not in sys.path:
 # Read by pytest-django when it configures; set here because a settings module named in the
 # configuration file would be imported before this folder can be.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.support.django_settings")
-
-pytest_plugins = ["pytest_jupyter.jupyter_server"]
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +46,24 @@ def django_db_modify_db_settings(
     postgres_server: str, redis_server: str, django_db_modify_db_settings_parallel_suffix: None
 ) -> None:
     """Start the services before pytest-django makes the test database."""
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Let the tests empty the audit log between them, which nobody else can."""
+    from django.db import connection
+
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE local_access_fsauditevent DISABLE TRIGGER audit_no_truncate")
+    connection.close()
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        # Threads of the tests may still hold connections, which would bar dropping the database.
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    connection.close()
 
 
 @pytest.fixture(scope="session")

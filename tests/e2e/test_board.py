@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 
 from rootbound.testing.script import ToolCall, Turn
 from tests.support.lab import Lab, open_lab, screenshot
@@ -27,8 +27,11 @@ def open_board(page: Page, project: str) -> None:
         picker.select_option(label=project)
 
 
-def column(page: Page, status: str, title: str) -> object:
-    return page.locator(f'#rootbound-board [data-status="{status}"] [data-task]', has_text=title)
+def column(page: Page, status: str, title: str) -> Locator:
+    """Return the card of a task in a column."""
+    return page.locator(
+        f'#rootbound-board [data-status="{status}"] [data-task][aria-label="{title}"]'
+    )
 
 
 def test_board_moves_while_an_attempt_runs(live: LiveStack, lab: Lab, chromium: Browser) -> None:

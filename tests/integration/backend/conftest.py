@@ -13,24 +13,6 @@ import pytest
 django.setup()
 
 
-@pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """Let the tests empty the audit log between them, which nobody else can."""
-    from django.db import connection
-
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE local_access_fsauditevent DISABLE TRIGGER audit_no_truncate")
-    connection.close()
-    yield
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
-        # Threads of the tests may still hold connections, which would bar dropping the database.
-        cursor.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-    connection.close()
-
-
 @pytest.fixture
 def user(db: None) -> Any:
     from rootbound_backend.apps.users.services import ensure_user

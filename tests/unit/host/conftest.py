@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+# Here and not in the top conftest: its automatic fixtures make a Jupyter server for every test.
+from pytest_jupyter.jupyter_server import *  # noqa: F403
 from tornado.httpclient import HTTPClientError
 
 SCRIPT = Path(__file__).with_name("echo_backend.py")
