@@ -27,6 +27,7 @@ MAX_PENDING: Final = 50_000
 
 _GROUP: Final = 2_000
 _RETRY_S: Final = 0.5
+_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS owners (
   owner TEXT PRIMARY KEY, subject TEXT NOT NULL, generation INTEGER NOT NULL,
@@ -135,7 +136,9 @@ class Outbox:
         self._closing = False
         try:
             self._writer = self._connect()
+            self._check_version()
             self._writer.executescript(_SCHEMA)
+            self._writer.execute(f"PRAGMA user_version={_VERSION}")
             self._reader = self._connect()
         except sqlite3.Error as error:
             raise OutboxUnavailable(f"The outbox {path} cannot be opened: {error}.") from error
@@ -154,6 +157,16 @@ class Outbox:
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA busy_timeout=10000")
         return connection
+
+    def _check_version(self) -> None:
+        found = self._writer.execute("PRAGMA user_version").fetchone()[0]
+        tables = self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and found != _VERSION:
+            raise OutboxUnavailable(
+                f"The outbox {self._path} was written by another version of Rootbound (format "
+                f"{found}, this one writes {_VERSION}); send what is in it with that version, or "
+                "move the file away."
+            )
 
     @property
     def failure(self) -> str | None:

@@ -140,7 +140,7 @@ class PlanManager:
                 read_only=True,
             )  # fmt: skip
             async with models.open_model(agent, key, config.model_urls) as codec:
-                meter = prices.Meter(prices.price_of(agent.model, agent.settings))
+                meter = prices.Meter(prices.price_of(agent.provider, agent.model, agent.settings))
                 async with asyncio.timeout(payload.limits.max_seconds):
                     planned = await planner.make_plan(
                         agent, codec, toolbox, payload.prompt, payload.limits, meter

@@ -327,7 +327,7 @@ def build_policy(
     repository = Path(repo_path).resolve(strict=True)
     tree = Path(worktree).resolve(strict=True)
     common = Path(git_common_dir).resolve(strict=True)
-    roots = [canonical_root(root, state_dir=state_dir) for root in writable_roots]
+    roots = list(present_roots(writable_roots, state_dir=state_dir))
     if not any(within(repository, root) for root in roots):
         raise PolicyError(
             "repo-outside-roots",
@@ -353,6 +353,22 @@ def build_policy(
         process=_limits(limits),
         listable=listable,
     )
+
+
+def present_roots(roots: Iterable[str], *, state_dir: Path) -> Iterator[Path]:
+    """Yield the canonical paths of the roots that still exist: one that is gone grants nothing.
+
+    Raises
+    ------
+    RootRefused
+        If a folder has become one that cannot be a root.
+    """
+    for root in roots:
+        try:
+            yield canonical_root(root, state_dir=state_dir)
+        except RootRefused as refused:
+            if refused.code != "root-missing":
+                raise
 
 
 def _private(folder: Path, name: str) -> Path:

@@ -23,7 +23,7 @@ from .git import GitError
 from .merging import MergeRefused
 from .outbox import OutboxUnavailable
 from .plans import PlanManager
-from .policy import RootRefused, canonical_root
+from .policy import RootRefused, canonical_root, present_roots
 from .runs import RunManager, RunRefused
 from .services import Services
 from .wire import MergeRequest, PlanPayload, RepoRequest, RootRequest, RunPayload
@@ -266,15 +266,11 @@ class Api:
         """Check a repository that is to become a project."""
         wanted = await _body(request, RepoRequest)
         repo = await open_repository(wanted.path)
-        root = None
-        for text in wanted.writable_roots:
-            granted = await asyncio.to_thread(
-                canonical_root, text, state_dir=self._services.config.home
-            )
-            if repo.path.is_relative_to(granted):
-                root = str(granted)
-                break
-        if root is None:
+        roots = present_roots(wanted.writable_roots, state_dir=self._services.config.home)
+        holding = await asyncio.to_thread(
+            lambda: next((root for root in roots if repo.path.is_relative_to(root)), None)
+        )
+        if holding is None:
             raise RepoRefused(
                 "repo-outside-roots",
                 f"{wanted.path} is in none of the granted folders; grant it, or a folder above it.",
@@ -284,7 +280,7 @@ class Api:
                 "canonical_path": str(repo.path),
                 "default_branch": repo.default_branch,
                 "head_commit": repo.head_commit,
-                "root": root,
+                "root": str(holding),
             }
         )
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.support.environment import wait_for
 from tests.support.lab import open_lab, running_lab, screenshot
-from tests.support.live import processes_of, rootbound
+from tests.support.live import LiveStack, processes_of, rootbound
 
 
 def test_wheel_shows_the_panel_and_starts_the_stack_on_first_use(
@@ -36,12 +35,12 @@ def test_wheel_shows_the_panel_and_starts_the_stack_on_first_use(
     wait_for(lambda: not processes_of(home), what="the stack to end")
 
 
-@pytest.mark.parametrize("prefix", ["/user/a%40b/"])
 def test_panel_works_under_a_percent_encoded_prefix(
-    live: object, chromium: Browser, tmp_path: Path, prefix: str
+    live: LiveStack, chromium: Browser, tmp_path: Path
 ) -> None:
-    with running_lab(live.home, tmp_path / "files", base_url=prefix) as lab:  # type: ignore[attr-defined]
+    live.make_task(live.make_project("prefixed"), "Look here")
+    with running_lab(live.home, tmp_path / "files", base_url="/user/a%40b/") as lab:
         page = open_lab(chromium, lab)
         page.evaluate("() => window.jupyterapp.commands.execute('rootbound:open-board')")
-        expect(page.locator("#rootbound-board")).to_contain_text("To do", timeout=60_000)
+        expect(page.locator("#rootbound-board")).to_contain_text("Look here", timeout=60_000)
         page.close()

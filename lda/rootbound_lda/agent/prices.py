@@ -1,21 +1,42 @@
-"""What tokens cost, in US dollars per million."""
+"""What tokens cost, in US dollars.
+
+Prices come from the data of ``genai-prices`` (https://github.com/pydantic/genai-prices), which
+reads them from the vendors' price pages; a profile's own ``price`` overrides them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+from genai_prices import Usage, calc_price
+
+_PROVIDERS: Final = {"GLM": "zai", "GEMINI": "google"}
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
-    """Price of one model, in US dollars per million tokens.
+class Price(Protocol):
+    """Price of one model.
 
     Attributes
     ----------
     known
         ``False`` for the cautious guess that stands in for a model without a price.
     """
+
+    @property
+    def known(self) -> bool:
+        """Whether this is a price and not a guess."""
+        ...
+
+    def cost(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float:
+        """Return what a request cost, in US dollars; cached tokens are part of the input."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FlatPrice:
+    """A price in US dollars per million tokens."""
 
     input: float
     output: float
@@ -29,42 +50,57 @@ class Price:
         return total / 1_000_000
 
 
-_TABLE: Final[dict[str, Price]] = {
-    "glm-4.5-air": Price(0.20, 1.10, 0.03),
-    "glm-4.5": Price(0.60, 2.20, 0.11),
-    "glm-4.6": Price(0.60, 2.20, 0.11),
-    "glm-4.7": Price(0.60, 2.20, 0.11),
-    "glm-5": Price(1.00, 3.20, 0.20),
-    "gemini-2.5-flash-lite": Price(0.10, 0.40, 0.01),
-    "gemini-2.5-flash": Price(0.30, 2.50, 0.03),
-    "gemini-2.5-pro": Price(1.25, 10.00, 0.125),
-    "gemini-3-flash": Price(0.50, 3.00, 0.05),
-    "gemini-3-pro": Price(2.00, 12.00, 0.20),
-}
-UNKNOWN: Final = Price(5.00, 20.00, 5.00, known=False)
-"""Counts against a limit for a model without a price: a limit must never do nothing."""
+@dataclass(frozen=True, slots=True)
+class ListedPrice:
+    """The vendor's own price, steps for long requests included."""
+
+    provider: str
+    model: str
+    known: bool = True
+
+    def cost(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float:
+        """Return what a request cost, in US dollars; cached tokens are part of the input."""
+        usage = Usage(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cache_read_tokens=min(cached_tokens, input_tokens),
+        )
+        listed = calc_price(usage, model_ref=self.model, provider_id=self.provider)
+        return float(listed.total_price)
 
 
-def price_of(model: str, settings: Mapping[str, Any]) -> Price:
+UNKNOWN: Final = FlatPrice(5.00, 20.00, 5.00, known=False)
+"""Counts against a limit for a model without a price: a limit must never do nothing.
+
+Above the dearest price that ``genai-prices`` 0.2 lists for GLM and Gemini text models.
+"""
+
+
+def price_of(provider: str, model: str, settings: Mapping[str, Any]) -> Price:
     """Return a model's price.
 
     Parameters
     ----------
+    provider
+        ``GLM`` or ``GEMINI``.
     model
-        The vendor's name for it; the longest entry of the table that it begins with is used.
+        The vendor's name for it.
     settings
-        The profile's settings; ``price`` = ``{"input", "output", "cached"?}`` overrides the table,
-        and a replayed model costs nothing.
+        The profile's settings; ``price`` = ``{"input", "output", "cached"?}``, in US dollars per
+        million tokens, overrides the list, and a replayed model costs nothing.
     """
     own = settings.get("price")
     if isinstance(own, Mapping) and {"input", "output"} <= own.keys():
         paid = float(own["input"])
-        return Price(paid, float(own["output"]), float(own.get("cached", paid)))
+        return FlatPrice(paid, float(own["output"]), float(own.get("cached", paid)))
     if settings.get("replay") is True:
-        return Price(0.0, 0.0, 0.0)
-    name = model.lower().removeprefix("models/")
-    fitting = [key for key in _TABLE if name == key or name.startswith(f"{key}-")]
-    return _TABLE[max(fitting, key=len)] if fitting else UNKNOWN
+        return FlatPrice(0.0, 0.0, 0.0)
+    listed = ListedPrice(_PROVIDERS.get(provider, provider), model.removeprefix("models/"))
+    try:
+        listed.cost(1, 1)
+    except LookupError:
+        return UNKNOWN
+    return listed
 
 
 @dataclass(slots=True)

@@ -73,7 +73,7 @@ async def open_worker(
                 reporter=reporter,
                 journal=journal,
                 limits=payload.limits,
-                meter=Meter(price_of(agent.model, agent.settings)),
+                meter=Meter(price_of(agent.provider, agent.model, agent.settings)),
                 system=worker_system(agent, payload.commands),
             )
     finally:

@@ -21,6 +21,9 @@ CAP_DAC_READ_SEARCH = 2
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
+_PR_GET_SECUREBITS = 27
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -62,6 +65,10 @@ def change_user(uid: int, gid: int, capabilities: list[int]) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if capabilities:
         _check(libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0), "PR_SET_KEEPCAPS")
+        # access(2), by which PostgreSQL's programs find each other, ignores the capabilities of
+        # a user other than root unless this bit is set (fs/open.c, access_override_creds).
+        bits = libc.prctl(_PR_GET_SECUREBITS, 0, 0, 0, 0) | _SECBIT_NO_SETUID_FIXUP
+        _check(libc.prctl(_PR_SET_SECUREBITS, bits, 0, 0, 0), "PR_SET_SECUREBITS")
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)

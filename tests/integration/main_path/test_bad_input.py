@@ -141,3 +141,15 @@ def test_unknown_token_is_refused(live: LiveStack) -> None:
     answer = live.http.get("/api/projects/", headers={"Authorization": "Bearer nonsense"})
     assert answer.status_code == 401
     assert answer.headers["content-type"].startswith("application/problem+json")
+
+
+def test_root_that_is_gone_bars_no_other_project(live: LiveStack, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    live.call("POST", "/api/local-access/roots/", {"path": str(gone)})
+    gone.rmdir()
+    project = live.make_project("beside-a-gone-root")
+    live.replay.turns = fix_calculator()
+    task = live.make_task(project, "Repair addition")
+    made = live.call("POST", f"/api/tasks/{task['id']}/attempts/", {}, expect=201)
+    assert live.wait_for_attempt(made["id"])["status"] == "REVIEW"

@@ -154,3 +154,19 @@ def test_plan_becomes_tasks_that_start_in_dependency_order(live: LiveStack) -> N
     repository = Path(project["repo_path"])
     assert (repository / "CHANGELOG.md").read_text() == "- add() adds.\n"
     assert "return a + b" in (repository / "calculator.py").read_text()
+
+
+def test_a_grant_for_one_project_is_none_for_anothers_agents(live: LiveStack) -> None:
+    neighbour = Path(live.make_project("neighbour")["repo_path"])
+    project = live.make_project("curious")
+    target = neighbour / "calculator.py"
+    before = target.read_text()
+    live.replay.turns = [
+        Turn(calls=(ToolCall("write_file", {"path": str(target), "content": "x"}),)),
+        Turn(calls=(ToolCall("run_command", {"command": f"echo x > {target}; exit 0"}),)),
+        *fix_calculator(),
+    ]
+    attempt = live.wait_for_attempt(start(live, live.make_task(project, "Look next door")))
+    assert attempt["status"] == "REVIEW", attempt
+    assert target.read_text() == before
+    assert attempt["denied_count"] == 2

@@ -157,14 +157,14 @@ def test_long_output_keeps_both_ends() -> None:
 
 
 def test_an_unknown_price_still_counts() -> None:
-    meter = Meter(price_of("glm-7", {}))
+    meter = Meter(price_of("GLM", "glm-7", {}))
     meter.add(1_000_000, 0, 0)
     assert meter.cost > 0
     assert meter.cost_usd is None
-    known = Meter(price_of("gemini-2.5-flash-lite-001", {}))
+    known = Meter(price_of("GEMINI", "gemini-2.5-flash-lite", {}))
     known.add(1_000_000, 1_000_000, 500_000)
     assert known.cost_usd == pytest.approx(0.05 + 0.005 + 0.4)
-    assert price_of("glm-7", {"price": {"input": 1, "output": 2}}).known
+    assert price_of("GLM", "glm-7", {"price": {"input": 1, "output": 2}}).known
 
 
 def test_keys_leave_the_environment() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Case, QuerySet, When
 
 from rootbound_backend.apps.agents.models import KEY_NAMES, AgentProfile, Provider
 from rootbound_backend.apps.users.models import User
@@ -34,14 +34,16 @@ def get_agent(*, user: User, agent_id: uuid.UUID) -> AgentProfile:
 
 
 def agent_for_role(*, user: User, role: str) -> AgentProfile:
-    """Return the user's oldest profile with a role.
+    """Return the user's newest profile with a role; a replayed model only when there is no other.
 
     Raises
     ------
     Problem
         409 ``agent-missing`` with the way to make one.
     """
-    agent = agents_of(user).filter(role=role).order_by("created_at", "id").first()
+    replayed = Case(When(settings__replay=True, then=1), default=0)
+    found = agents_of(user).filter(role=role).order_by(replayed, "-created_at", "-id")
+    agent = found.first()
     if agent is None:
         raise Problem(
             status=409,

@@ -22,7 +22,7 @@ from rootbound_backend.apps.attempts.transitions import (
     move_locked_attempt,
     status_payload,
 )
-from rootbound_backend.apps.local_access.selectors import enabled_root_paths
+from rootbound_backend.apps.local_access.selectors import root_paths_of_project
 from rootbound_backend.lda_client import LdaRefusedError, LdaUnreachableError, lda_request
 from rootbound_backend.problems import Problem
 from rootbound_backend.tokens import issue_ingest_token
@@ -152,7 +152,7 @@ def build_payload(attempt: Attempt) -> dict[str, Any]:
         "user_id": str(owner),
         "repo_path": project.repo_path,
         "base_ref": project.default_branch,
-        "writable_roots": enabled_root_paths(user_id=owner),
+        "writable_roots": root_paths_of_project(project),
         "readable_paths": [],
         "reference_paths": attempt.reference_paths,
         "commands": attempt.commands,

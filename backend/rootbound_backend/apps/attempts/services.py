@@ -295,7 +295,7 @@ def approve_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
 def _merge(attempt: Attempt) -> dict[str, Any]:
     body = {
         "head_commit": attempt.head_commit,
-        "message": f"{attempt.task.title}\n\nRootbound-Attempt: {attempt.pk}",
+        "message": f"Merge: {attempt.task.title}\n\nRootbound-Attempt: {attempt.pk}",
     }
     try:
         answer: dict[str, Any] = lda_request(

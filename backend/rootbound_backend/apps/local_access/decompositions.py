@@ -27,7 +27,7 @@ from rootbound_backend.apps.local_access.plans import (
     check_plan_tasks,
     task_fields,
 )
-from rootbound_backend.apps.local_access.selectors import enabled_root_paths, get_decomposition
+from rootbound_backend.apps.local_access.selectors import get_decomposition, root_paths_of_project
 from rootbound_backend.apps.projects.selectors import get_project
 from rootbound_backend.apps.tasks.models import AgentRole
 from rootbound_backend.apps.tasks.services import insert_task, lock_project
@@ -154,7 +154,7 @@ def _payload(decomposition: PMDecomposition) -> dict[str, Any]:
         "prompt": decomposition.user_prompt,
         "agent_config": decomposition.agent["agent_config"],
         "limits": decomposition.agent.get("limits", {}),
-        "writable_roots": enabled_root_paths(user_id=project.owner_id),
+        "writable_roots": root_paths_of_project(project),
         "readable_paths": [],
         "ingest": {
             "base_url": settings.BACKEND_URL,

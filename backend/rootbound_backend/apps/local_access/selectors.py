@@ -6,6 +6,7 @@ import hashlib
 import json
 import uuid
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet, Subquery
@@ -16,6 +17,7 @@ from rootbound_backend.apps.local_access.models import (
     PMDecomposition,
     WritableRoot,
 )
+from rootbound_backend.apps.projects.models import Project
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.problems import not_found
 
@@ -27,6 +29,7 @@ __all__ = [
     "enabled_root_paths",
     "get_decomposition",
     "get_root",
+    "root_paths_of_project",
     "roots_of",
 ]
 
@@ -54,6 +57,27 @@ def enabled_root_paths(*, user_id: uuid.UUID) -> list[str]:
     """Return the canonical paths of a user's enabled roots."""
     rows = WritableRoot.objects.filter(user_id=user_id, is_enabled=True)
     return list(rows.order_by("canonical_path").values_list("canonical_path", flat=True))
+
+
+def root_paths_of_project(project: Project) -> list[str]:
+    """Return the roots that a run on a project may be given.
+
+    These are its owner's enabled roots, less those that touch another project's repository:
+    a grant for one project is none for the agents of another. A root that holds this project is
+    always among them; the LDA maps it to the attempt's worktree.
+    """
+    own = PurePosixPath(project.repo_path)
+    paths = Project.objects.filter(owner_id=project.owner_id).exclude(pk=project.pk)
+    others = [PurePosixPath(path) for path in paths.values_list("repo_path", flat=True)]
+    return [
+        root
+        for root in enabled_root_paths(user_id=project.owner_id)
+        if own.is_relative_to(root) or not any(_overlaps(root, path) for path in others)
+    ]
+
+
+def _overlaps(root: str, folder: PurePosixPath) -> bool:
+    return folder.is_relative_to(root) or PurePosixPath(root).is_relative_to(folder)
 
 
 def get_decomposition(*, user: User, decomposition_id: uuid.UUID) -> PMDecomposition:
