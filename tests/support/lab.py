@@ -32,6 +32,7 @@ class Lab:
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    files: Path
 
     def page_url(self) -> str:
         """Return the address of the Lab page, with the token."""
@@ -81,7 +82,7 @@ def running_lab(
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, start_new_session=True
         )
-    lab = Lab(f"http://127.0.0.1:{port}{base_url}", process, log)
+    lab = Lab(f"http://127.0.0.1:{port}{base_url}", process, log, notebooks)
     try:
         wait_for(lambda: _answers(lab), within_s=60, what=f"JupyterLab; see {log}")
         yield lab

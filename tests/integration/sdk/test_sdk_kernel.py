@@ -11,15 +11,7 @@ import papermill
 import pytest
 from jupyter_client.manager import KernelManager
 
-import rootbound
-
 NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "quickstart.ipynb"
-
-# The widgets need their built front end; `make test` builds it first.
-pytestmark = pytest.mark.skipif(
-    not (Path(rootbound.__file__).parent / "static" / "task_board.js").is_file(),
-    reason="the front end is not built: npm --prefix widgets/ui run build:widgets",
-)
 
 
 class Kernel:
