@@ -23,6 +23,15 @@ if str(ROOT) not in sys.path:
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.support.django_settings")
 
 
+LAYERS = ("unit", "integration", "security", "e2e")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the quick layers first, and the browser last: Playwright keeps an event loop running."""
+    tests = ROOT / "tests"
+    items.sort(key=lambda item: LAYERS.index(item.path.relative_to(tests).parts[0]))
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The session's PostgreSQL; yields its URL."""

@@ -11,14 +11,14 @@ from tests.support.lab import Lab, browser, running_lab
 from tests.support.live import LiveStack
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def lab(live: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """JupyterLab on the live stack's state folder."""
     with running_lab(live.home, tmp_path_factory.mktemp("lab") / "files") as running:
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """Headless Chromium."""
     with browser() as running:
