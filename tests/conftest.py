@@ -97,8 +97,15 @@ def wheel_venv(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     venv = tmp_path_factory.mktemp("wheel") / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     (wheel,) = distribution.glob("*.whl")
+    # uv installs the 190 packages in a tenth of pip's time, but does not read pip's configuration.
+    index = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "get", "global.index-url"],
+        capture_output=True, text=True, check=False,
+    ).stdout.strip()  # fmt: skip
     subprocess.run(
-        [str(venv / "bin/pip"), "install", "-q", f"{wheel}[server]"],
+        [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", str(venv / "bin/python"),
+         f"{wheel}[server]"],
+        env={**os.environ, **({"UV_DEFAULT_INDEX": index} if index else {})},
         check=True, capture_output=True, timeout=300,
     )  # fmt: skip
     return venv
