@@ -25,20 +25,25 @@ $(STAMPS)/venv: pyproject.toml widgets/rootbound/_version.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Rootbound needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@echo "Installing Python packages into $(VENV) ..."
-	[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[server,dev]' 2> >(grep -v 'is ignored: it is neither' >&2)
+	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[server,dev]'
 	@mkdir -p $(STAMPS) && touch $@
 
-$(STAMPS)/ui: $(STAMPS)/venv $(UI_SOURCES)
+$(STAMPS)/npm: $(STAMPS)/venv $(UI)/package.json $(UI)/package-lock.json
 	@command -v npm >/dev/null || { echo "Building the front end needs Node.js 20 or newer with npm; install it and run make again." >&2; exit 1; }
+	@echo "Installing npm packages ..."
+	@cd $(UI) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(STAMPS)/ui: $(STAMPS)/npm $(UI_SOURCES)
 	@echo "Building the front end ..."
-	cd $(UI) && npm ci --no-audit --no-fund --loglevel=error && PATH="$(abspath $(BIN)):$$PATH" npm run --silent build
+	@cd $(UI) && npm run --silent build
 	@touch $@
 
 # Installed once more after the front end exists, so that the labextension and the server
 # configuration land in the environment's share/ and etc/ folders.
 $(STAMPS)/install: $(STAMPS)/ui server_ext/jupyter-config/rootbound_server_ext.json
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e . 2> >(grep -v 'is ignored: it is neither' >&2)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 install: $(STAMPS)/install ## Install everything into the virtual environment
@@ -47,7 +52,7 @@ demo: install ## Do the main job on a real project, from a sentence to a merged 
 	ROOTBOUND_HOME="$(DEMO_HOME)" $(BIN)/rootbound demo
 
 lab: install ## Open JupyterLab on the demo's data
-	ROOTBOUND_HOME="$(DEMO_HOME)" $(BIN)/jupyter lab --notebook-dir=notebooks
+	ROOTBOUND_HOME="$(DEMO_HOME)" $(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 down: ## Stop the demo's services
 	ROOTBOUND_HOME="$(DEMO_HOME)" $(BIN)/rootbound down
