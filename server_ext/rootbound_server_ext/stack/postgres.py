@@ -16,26 +16,22 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import psutil
 import psycopg
 
 from rootbound import paths
 from rootbound_server_ext.stack import launch, secrets
+from rootbound_server_ext.stack.embedded import EmbeddedServer
 from rootbound_server_ext.stack.errors import StackError
 from rootbound_server_ext.stack.process import (
     Command,
     RunAs,
     base_environment,
-    log_tail,
-    open_log,
     run,
-    spawn,
 )
 
 __all__ = ["PostgresBinaries", "PostgresServer", "check_database", "find_binaries"]
@@ -161,7 +157,7 @@ def check_database(url: str, password: str | None = None, *, timeout_s: int = 3)
         raise StackError(f"PostgreSQL does not answer: {reason}", service="postgres") from error
 
 
-class PostgresServer:
+class PostgresServer(EmbeddedServer):
     """The PostgreSQL server of one state folder.
 
     Parameters
@@ -177,6 +173,10 @@ class PostgresServer:
     ...     psycopg.connect(url, password=secrets.read_secret(home, "postgres.password"))
     """
 
+    # Fast shutdown, then immediate.
+    stop_signals = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
+    process_names = ("postgres",)
+
     def __init__(self, home: Path, environment: dict[str, str] | None = None) -> None:
         self.home = home
         self.folder = paths.postgres_dir(home)
@@ -184,7 +184,11 @@ class PostgresServer:
         self.socket_folder = paths.socket_dir(home) / "postgres"
         self.log = paths.logs_dir(home) / "postgres.log"
         self._environment = environment or {}
-        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def working_folder(self) -> Path:
+        """The cluster's folder."""
+        return self.data
 
     @functools.cached_property
     def binaries(self) -> PostgresBinaries:
@@ -333,19 +337,6 @@ class PostgresServer:
         self._single_user(self.data, f"ALTER ROLE {ROLE} PASSWORD '{password}';\n")
         self._write(applied, _digest(password))
 
-    def leftovers(self) -> list[psutil.Process]:
-        """Return live PostgreSQL processes whose working folder is this cluster."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if (
-                    process.name().startswith("postgres")
-                    and process.status() != psutil.STATUS_ZOMBIE
-                    and process.cwd() == str(self.data.resolve())
-                ):
-                    found.append(process)
-        return found
-
     def _remove_stale_locks(self) -> None:
         lock_files = (
             self.data / "postmaster.pid",
@@ -372,58 +363,6 @@ class PostgresServer:
             When the server does not answer.
         """
         check_database(self.url, secrets.read_secret(self.home, secrets.POSTGRES_PASSWORD))
-
-    def start(self, timeout_s: float = 30) -> str:
-        """Start the server, wait until it answers, and return its URL.
-
-        Parameters
-        ----------
-        timeout_s
-            Limit in seconds.
-
-        Raises
-        ------
-        StackError
-            When it ends or does not answer in time; nothing is left running then.
-        """
-        self.prepare()
-        with open_log(self.log) as log:
-            self._process = spawn(self.command(), log, bound=False)
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                self.check()
-            except StackError as error:
-                if self._process.poll() is None and time.monotonic() < deadline:
-                    time.sleep(0.03)
-                    continue
-                self.stop()
-                error.log_tail = log_tail(self.log)
-                raise
-            return self.url
-
-    def stop(self, timeout_s: float = 20) -> None:
-        """Stop the server that `start` started (fast shutdown, then immediate)."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        for stop_signal in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-            if process.poll() is None:
-                process.send_signal(stop_signal)
-            try:
-                process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                continue
-            return
-
-    @contextlib.contextmanager
-    def running(self, timeout_s: float = 30) -> Iterator[str]:
-        """Start the server for the length of a ``with`` block; yields its URL."""
-        url = self.start(timeout_s)
-        try:
-            yield url
-        finally:
-            self.stop()
 
 
 def _digest(password: str) -> str:

@@ -12,23 +12,19 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import psutil
 import redis
 
 from rootbound import paths
+from rootbound_server_ext.stack.embedded import EmbeddedServer
 from rootbound_server_ext.stack.errors import StackError
 from rootbound_server_ext.stack.process import (
     Command,
     base_environment,
-    log_tail,
-    open_log,
-    spawn,
 )
 from rootbound_server_ext.stack.secrets import write_private
 
@@ -124,7 +120,7 @@ def check_redis(url: str, *, timeout_s: float = 3) -> None:
         raise StackError(f"Redis does not answer: {error}", service="redis") from error
 
 
-class RedisServer:
+class RedisServer(EmbeddedServer):
     """The Redis server of one state folder.
 
     Parameters
@@ -140,13 +136,19 @@ class RedisServer:
     ...     redis.Redis.from_url(url).ping()
     """
 
+    process_names = ("redis", "valkey")
+
     def __init__(self, home: Path, environment: dict[str, str] | None = None) -> None:
         self.home = home
         self.folder = paths.redis_dir(home)
         self.socket = paths.socket_dir(home) / "redis.sock"
         self.log = paths.logs_dir(home) / "redis.log"
         self._environment = environment or {}
-        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def working_folder(self) -> Path:
+        """The data folder."""
+        return self.folder
 
     @functools.cached_property
     def binary(self) -> RedisBinary:
@@ -204,19 +206,6 @@ class RedisServer:
         }
         return "".join(f"{name} {value}\n" for name, value in settings.items())
 
-    def leftovers(self) -> list[psutil.Process]:
-        """Return live Redis processes whose working folder is this data folder."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if (
-                    process.name().startswith(("redis", "valkey"))
-                    and process.status() != psutil.STATUS_ZOMBIE
-                    and process.cwd() == str(self.folder.resolve())
-                ):
-                    found.append(process)
-        return found
-
     def check(self) -> None:
         """Connect and send ``PING``.
 
@@ -226,58 +215,6 @@ class RedisServer:
             When the server does not answer.
         """
         check_redis(self.url)
-
-    def start(self, timeout_s: float = 15) -> str:
-        """Start the server, wait until it answers, and return its URL.
-
-        Parameters
-        ----------
-        timeout_s
-            Limit in seconds.
-
-        Raises
-        ------
-        StackError
-            When it ends or does not answer in time; nothing is left running then.
-        """
-        self.prepare()
-        with open_log(self.log) as log:
-            self._process = spawn(self.command(), log, bound=False)
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                self.check()
-            except StackError as error:
-                if self._process.poll() is None and time.monotonic() < deadline:
-                    time.sleep(0.02)
-                    continue
-                self.stop()
-                error.log_tail = log_tail(self.log)
-                raise
-            return self.url
-
-    def stop(self, timeout_s: float = 10) -> None:
-        """Stop the server that `start` started."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        for stop_signal in (signal.SIGTERM, signal.SIGKILL):
-            if process.poll() is None:
-                process.send_signal(stop_signal)
-            try:
-                process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                continue
-            return
-
-    @contextlib.contextmanager
-    def running(self, timeout_s: float = 15) -> Iterator[str]:
-        """Start the server for the length of a ``with`` block; yields its URL."""
-        url = self.start(timeout_s)
-        try:
-            yield url
-        finally:
-            self.stop()
 
 
 def _quoted(path: Path) -> str:
