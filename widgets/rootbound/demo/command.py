@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -94,7 +96,7 @@ def run_demo(*, workdir: Path | None, provider: str, keep: bool, merge: bool) ->
         console.raw(
             "\nStopped watching. The stack runs on, and what an agent has done is kept; a replayed "
             "model ends with this command, so its running attempt will fail. "
-            "`rootbound down` stops everything."
+            f"`{_in_shell('rootbound down')}` stops everything."
         )
         return 130
     except (DemoError, StackError, rb.RootboundError, OSError) as error:
@@ -103,9 +105,18 @@ def run_demo(*, workdir: Path | None, provider: str, keep: bool, merge: bool) ->
         if service:
             console.raw(f"`rootbound logs {service}` says more.")
         if scratch is not None:
-            console.raw(f"Everything is left in {scratch.folder}; `rootbound down` ends the stack.")
+            console.raw(
+                f"Everything is left in {scratch.folder}; `{_in_shell('rootbound down')}` ends the "
+                "stack."
+            )
         return 1
     return 0
+
+
+def _in_shell(command: str) -> str:
+    """Return a command as it must be typed to reach this stack."""
+    home = os.environ.get("ROOTBOUND_HOME")
+    return f"ROOTBOUND_HOME={shlex.quote(home)} {command}" if home else command
 
 
 def make_scratch(parent: Path) -> Scratch:
@@ -243,5 +254,5 @@ class _Demonstration:
         say(f"The repository:            {self._scratch.repository}")
         if not self._merge:
             say("An attempt waits for your review; a replayed model ends with this command.")
-        say("See it in JupyterLab:      make lab      (or: jupyter lab)")
-        say("Stop the stack:            rootbound down")
+        say(f"See it in JupyterLab:      make lab      (or: {_in_shell('jupyter lab')})")
+        say(f"Stop the stack:            make down     (or: {_in_shell('rootbound down')})")
