@@ -24,12 +24,12 @@ LIVE = ("QUEUED", "RUNNING", "GATES")
 
 
 def rootbound(
-    home: Path, *arguments: str, timeout: float = 120
+    home: Path, *arguments: str, timeout: float = 120, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line on a state folder."""
     return subprocess.run(
         [ROOTBOUND, *arguments],
-        env=clean_env(home),
+        env=clean_env(home, **env),
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -158,26 +158,27 @@ class LiveStack:
 
 
 @contextlib.contextmanager
-def live_stack() -> Iterator[LiveStack]:
-    """Start a stack and a replayed model; stop both, and prove that nothing is left."""
+def live_stack(**env: str) -> Iterator[LiveStack]:
+    """Start a stack and a replayed model; stop both, and prove that nothing is left.
+
+    In the values of ``env``, ``{glm}`` stands for the model server's address.
+    """
     with tempfile.TemporaryDirectory(prefix="rb-live-") as folder:
         home, scratch = Path(folder) / "home", Path(folder) / "src"
         scratch.mkdir()
-        started = rootbound(home, "up", "--json")
-        assert started.returncode == 0, started.stderr + started.stdout + _logs(home)
         replay = Replay()
-        try:
-            url = json.loads((home / "run/stack.json").read_text())["url"]
-            token = rootbound(home, "token").stdout.strip()
-            with (
-                ModelStub(replay) as stub,
-                httpx.Client(
-                    base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60
-                ) as http,
-            ):
-                yield LiveStack(home, url, token, stub, replay, scratch, http)
-        finally:
-            stopped = rootbound(home, "down")
+        with ModelStub(replay) as stub:
+            filled = {name: value.format(glm=stub.glm_url()) for name, value in env.items()}
+            started = rootbound(home, "up", "--json", **filled)
+            assert started.returncode == 0, started.stderr + started.stdout + _logs(home)
+            try:
+                url = json.loads((home / "run/stack.json").read_text())["url"]
+                token = rootbound(home, "token").stdout.strip()
+                headers = {"Authorization": f"Bearer {token}"}
+                with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
+                    yield LiveStack(home, url, token, stub, replay, scratch, http)
+            finally:
+                stopped = rootbound(home, "down")
         assert stopped.returncode == 0, stopped.stderr
         left = processes_of(home)
         assert not left, f"left running: {left}"
