@@ -18,7 +18,7 @@ COMPONENTS = {
     "Attempt": "Attempt",
     "Task": "Task",
     "AttemptEvent": "Event",
-    "AuditRow": "AuditEntry",
+    "AuditRow": "Audit",
     "AuditCount": "AuditCount",
     "Diff": "Diff",
     "DiffFile": "DiffFile",
