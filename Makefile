@@ -28,7 +28,7 @@ $(STAMPS)/venv: pyproject.toml widgets/rootbound/_version.py
 	@echo "Installing Python packages into $(VENV) ..."
 	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
 	@# uv takes a tenth of pip's time; pip knows this machine's own configuration (mirrors).
-	@$(PIP) 'uv>=0.8,<1' && $(BIN)/uv pip install --quiet --python $(PY) -e '.[server,dev]' \
+	@{ $(PIP) 'uv>=0.8,<1' && UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python $(PY) -e '.[server,dev]'; } 2>/dev/null \
 	  || $(PIP) -e '.[server,dev]'
 	@mkdir -p $(STAMPS) && touch $@
 

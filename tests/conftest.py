@@ -105,7 +105,7 @@ def wheel_venv(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     subprocess.run(
         [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", str(venv / "bin/python"),
          f"{wheel}[server]"],
-        env={**os.environ, **({"UV_DEFAULT_INDEX": index} if index else {})},
+        env={**os.environ, "UV_SYSTEM_CERTS": "1", **({"UV_DEFAULT_INDEX": index} if index else {})},
         check=True, capture_output=True, timeout=300,
     )  # fmt: skip
     return venv
