@@ -102,10 +102,11 @@ def wheel_venv(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         [sys.executable, "-m", "pip", "config", "get", "global.index-url"],
         capture_output=True, text=True, check=False,
     ).stdout.strip()  # fmt: skip
+    mirror = {"UV_DEFAULT_INDEX": index} if index else {}
     subprocess.run(
         [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", str(venv / "bin/python"),
          f"{wheel}[server]"],
-        env={**os.environ, "UV_SYSTEM_CERTS": "1", **({"UV_DEFAULT_INDEX": index} if index else {})},
+        env={**os.environ, "UV_SYSTEM_CERTS": "1", **mirror},
         check=True, capture_output=True, timeout=300,
     )  # fmt: skip
     return venv

@@ -76,7 +76,7 @@ def test_repository_outside_every_root(live: LiveStack, tmp_path: Path) -> None:
     repository = make_repository(tmp_path / "app")
     problem = refused(live, "/api/projects/", {"name": "x", "repo_path": str(repository)})
     assert problem["code"] == "repo-outside-roots"
-    assert "root" in problem["detail"]
+    assert "grant it" in problem["detail"]
 
 
 def test_repository_without_git_identity(live: LiveStack, tmp_path: Path) -> None:

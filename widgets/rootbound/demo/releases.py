@@ -15,7 +15,7 @@ import sys
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rootbound.demo.errors import DemoError
 
@@ -154,13 +154,33 @@ def unpack(archives: Mapping[str, Path], folder: Path) -> Releases:
         top = f"{PACKAGE}-{version}"
         try:
             with tarfile.open(archive, "r:gz") as tar:
-                tar.extractall(folder, filter="data")
+                unpack_archive(tar, folder)
         except (OSError, tarfile.TarError) as error:
             raise DemoError(f"Cannot unpack {archive} ({error}).") from error
         if not (folder / top / PACKAGE).is_dir() or not (folder / top / "tests").is_dir():
             raise DemoError(f"{archive} does not hold {top}/{PACKAGE} and {top}/tests.")
         trees[version] = folder / top
     return Releases(trees[OLD_VERSION], trees[NEW_VERSION])
+
+
+def unpack_archive(tar: tarfile.TarFile, folder: Path) -> None:
+    """Unpack plain files and folders, and nothing that would land outside the folder.
+
+    Raises
+    ------
+    tarfile.TarError
+        When a member is a link or a device, or its path leaves the folder.
+    """
+    if hasattr(tarfile, "data_filter"):  # Python 3.11.4 and newer
+        tar.extractall(folder, filter="data")
+        return
+    members = tar.getmembers()
+    for member in members:
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):
+            raise tarfile.ExtractError(f"{member.name} is not a plain file of the archive")
+        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    tar.extractall(folder, members)  # noqa: S202 - every member was looked at
 
 
 def build_repository(releases: Releases, folder: Path) -> str:

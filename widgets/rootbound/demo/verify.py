@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rootbound.demo.errors import DemoError
-from rootbound.demo.releases import git
+from rootbound.demo.releases import git, unpack_archive
 
 _TIMEOUT = 600  # seconds
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|xfailed|xpassed|skipped)\b")
@@ -124,7 +124,7 @@ class Checker:
         tree.mkdir()
         git(repository, "archive", "--format=tar", f"--output={archive}", ref)
         with tarfile.open(archive) as tar:
-            tar.extractall(tree, filter="data")
+            unpack_archive(tar, tree)
         archive.unlink()
         command = [str(self._python), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
         return parse_counts(self._run(command, "pytest", cwd=tree, accepted=(0, 1)))
