@@ -23,7 +23,10 @@ StreamKind = Literal["event", "audit", "plan"]
 Subject = Literal["attempt", "decomposition"]
 ZERO_HASH: Final = "0" * 64
 MAX_PENDING: Final = 50_000
-"""Appends that may wait for the disk before the next one is refused."""
+"""Appends that may wait for the disk before the next one has to."""
+
+PATIENCE_S: Final = 2.0
+"""Longest wait for room, in seconds; after it an append is refused, and the operation with it."""
 
 _GROUP: Final = 2_000
 _RETRY_S: Final = 0.5
@@ -129,6 +132,7 @@ class Outbox:
         self._path = path
         self.on_commit = on_commit
         self._lock = threading.Lock()
+        self._drained = threading.Condition(self._lock)
         self._read_lock = threading.Lock()
         self._queue: queue.SimpleQueue[_Append | _Call | None] = queue.SimpleQueue()
         self._pending = 0
@@ -210,7 +214,9 @@ class Outbox:
             return stream
 
     def append(self, stream: Stream, build: Build, *, terminal: bool = False) -> int:
-        """Give an entry its number and queue it for the disk; never wait for it.
+        """Give an entry its number and queue it for the disk, without waiting for the disk.
+
+        Only when `MAX_PENDING` entries wait already does the caller wait, at most `PATIENCE_S`.
 
         Parameters
         ----------
@@ -232,6 +238,8 @@ class Outbox:
             When too much waits for the disk.
         """
         with self._lock:
+            if not terminal:
+                self._drained.wait_for(self._may_go_on, PATIENCE_S)
             if stream.closed:
                 return 0
             if self._closing or (self._pending >= MAX_PENDING and not terminal):
@@ -242,6 +250,10 @@ class Outbox:
             self._pending += 1
             self._queue.put(_Append(stream, stream.epoch, seq, digest, terminal, body))
             return seq
+
+    def _may_go_on(self) -> bool:
+        """Whether there is room, or no hope of any."""
+        return self._pending < MAX_PENDING or self._closing or self._failure is not None
 
     def call(self, action: Callable[[sqlite3.Connection], Any]) -> Future[None]:
         """Run ``action`` on the writer's connection, in order with the appends."""
@@ -403,10 +415,12 @@ class Outbox:
             try:
                 self._commit_once(group)
             except (sqlite3.Error, OSError) as error:
-                self._failure = (
-                    f"The outbox cannot be written ({error}); free disk space under "
-                    f"{self._path.parent}."
-                )
+                with self._lock:
+                    self._failure = (
+                        f"The outbox cannot be written ({error}); free disk space under "
+                        f"{self._path.parent}."
+                    )
+                    self._drained.notify_all()
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 if self._closing:
@@ -418,6 +432,7 @@ class Outbox:
         appended = [item for item in group if isinstance(item, _Append)]
         with self._lock:
             self._pending -= len(appended)
+            self._drained.notify_all()
         for item in group:
             if isinstance(item, _Call):
                 item.done.set_result(None)
