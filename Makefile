@@ -55,6 +55,7 @@ demo: install ## Do the main job on a real project, from a sentence to a merged 
 	ROOTBOUND_HOME="$(DEMO_HOME)" $(BIN)/rootbound demo
 
 lab: install ## Open JupyterLab on the demo's data
+	ROOTBOUND_HOME="$(DEMO_HOME)" $(BIN)/rootbound up
 	ROOTBOUND_HOME="$(DEMO_HOME)" $(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 down: ## Stop the demo's services
