@@ -17,7 +17,7 @@ PACKAGES := lda backend server_ext widgets
 DEMO_HOME ?= $(HOME)/.local/state/rootbound-demo
 PYTEST_ARGS ?=
 
-.PHONY: help install demo lab test check unit integration security e2e build chromium clean down
+.PHONY: help install demo lab test check unit integration security e2e bench build tools clean down
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,15 +61,23 @@ lab: install ## Open JupyterLab on the demo's data
 down: ## Stop the demo's services
 	ROOTBOUND_HOME="$(DEMO_HOME)" $(BIN)/rootbound down
 
-# A browser for the end-to-end tests: Debian's when we may install it, else the machine's own.
-chromium: $(STAMPS)/venv
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "$${ROOTBOUND_CHROMIUM:-}" ] || \
+# What the tests use beside Python and Node, from Debian where we may install it: a browser,
+# strace (the audit is compared with it) and bubblewrap (the outer wall).
+tools: $(STAMPS)/venv
+	@missing=""; \
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || [ -n "$${ROOTBOUND_CHROMIUM:-}" ] || missing="chromium fonts-dejavu-core"; \
+	command -v strace >/dev/null || missing="$$missing strace"; \
+	command -v bwrap >/dev/null || missing="$$missing bubblewrap"; \
+	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "Installing Chromium ..."; \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null; \
+	  echo "Installing $$missing ..."; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null; \
 	else \
-	  echo "No Chromium found; trying Playwright's own. (Or: install the package chromium, or set ROOTBOUND_CHROMIUM.)"; \
-	  $(PY) -m playwright install chromium; \
+	  echo "Not installed: $$missing. Tests that need strace or bubblewrap are skipped without them."; \
+	  case "$$missing" in chromium*) \
+	    echo "Trying Playwright's own browser. (Or: install the package chromium, or set ROOTBOUND_CHROMIUM.)"; \
+	    $(PY) -m playwright install chromium;; \
+	  esac; \
 	fi
 
 check: install ## Lint, types, migrations and the TypeScript compiler
@@ -81,17 +89,20 @@ check: install ## Lint, types, migrations and the TypeScript compiler
 unit: install
 	$(PY) -m pytest tests/unit $(PYTEST_ARGS)
 
-integration: install
+integration: install tools
 	$(PY) -m pytest tests/integration $(PYTEST_ARGS)
 
-security: install
+security: install tools
 	$(PY) -m pytest tests/security $(PYTEST_ARGS)
 
-e2e: install chromium
+e2e: install tools
 	$(PY) -m pytest tests/e2e $(PYTEST_ARGS)
 
-test: check chromium ## From nothing to all tests passed
-	$(PY) -m pytest $(PYTEST_ARGS)
+test: check tools ## From nothing to all tests passed
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+bench: install tools ## Measure, as ratios in one run; the tables go to benchmarks/results
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
 build: install ## Build the wheel and the sdist
 	$(PY) -m build --outdir dist

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 import uuid
 
 from channels.layers import get_channel_layer
@@ -39,15 +40,15 @@ class _Announcer:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def send(self, group: str) -> None:
-        asyncio.run_coroutine_threadsafe(self._send(group), self._running_loop())
+        asyncio.run_coroutine_threadsafe(self._send(group, time.time()), self._running_loop())
 
-    async def _send(self, group: str) -> None:
+    async def _send(self, group: str, at: float) -> None:
         layer = get_channel_layer()
         if layer is None:
             return
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
-                await layer.group_send(group, {"type": "wake"})
+                await layer.group_send(group, {"type": "wake", "at": at})
         except Exception as error:
             # Readers look again by themselves, so a lost announcement costs a second, not data.
             logger.warning("The announcement to %s was lost: %s", group, error)

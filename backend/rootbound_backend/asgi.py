@@ -25,6 +25,7 @@ from django.urls import path, re_path  # noqa: E402
 from rootbound_backend.apps.attempts.consumers import AttemptConsumer  # noqa: E402
 from rootbound_backend.apps.projects.consumers import ProjectConsumer  # noqa: E402
 from rootbound_backend.authentication import user_for_websocket  # noqa: E402
+from rootbound_backend.pacing import paced  # noqa: E402
 from rootbound_backend.websockets import CLOSE_NOT_FOUND, run_in_db  # noqa: E402
 
 __all__ = ["application"]
@@ -67,7 +68,7 @@ class LaneHandler(ASGIHandler):
         lane.busy += 1
         try:
             async with ThreadSensitiveContext(executor=lane.executor):
-                await self.handle(scope, receive, send)
+                await self.handle(scope, receive, paced(send))
         finally:
             lane.busy -= 1
 

@@ -11,6 +11,7 @@ from django.core.exceptions import (
     RequestDataTooBig,
     SuspiciousOperation,
 )
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -157,6 +158,14 @@ def _as_problem(exc: Exception) -> Problem | None:
             status=413,
             code="too-large",
             detail="The request is larger than 32 MiB; send smaller batches.",
+        )
+    if isinstance(exc, (OperationalError, InterfaceError)):
+        # It restarts, or two writers met; nothing was stored, and a moment later it works.
+        logger.warning("The database could not be used: %s", exc)
+        return Problem(
+            status=503,
+            code="database-unavailable",
+            detail="The database does not answer at the moment; try again in a few seconds.",
         )
     if isinstance(exc, (BadRequest, SuspiciousOperation)):
         return Problem(status=400, code="bad-request", detail="The request cannot be understood.")

@@ -13,6 +13,13 @@ ROOTBOUND_BACKEND_URL
     Where the LDA reaches this backend; default ``http://127.0.0.1:8000``.
 ROOTBOUND_MAX_PARALLEL
     Attempts that may run at once on this machine; default 4.
+ROOTBOUND_MAX_PARALLEL_BY_PROVIDER
+    Attempts that may use a provider's models at once, such as ``GLM=2,GEMINI=4``; default any.
+ROOTBOUND_RETENTION_DAYS, ROOTBOUND_RETENTION_MAX_MB
+    What projects without a rule of their own keep of ended attempts; default 90 and 5120; 0 for
+    no limit.
+ROOTBOUND_MIN_FREE_MB
+    Free disk space below which nothing new begins; default 256.
 ROOTBOUND_LOG_LEVEL
     Level of our own logger; default ``INFO``.
 
@@ -57,6 +64,12 @@ def _database(url: str) -> dict[str, Any]:
     }
 
 
+def _counts(text: str) -> dict[str, int]:
+    """Read ``NAME=NUMBER,...``."""
+    pairs = (part.partition("=") for part in text.split(",") if part.strip())
+    return {name.strip().upper(): int(number) for name, _, number in pairs}
+
+
 def _celery_broker(url: str) -> str:
     return f"redis+socket://{url.removeprefix('unix://')}" if url.startswith("unix://") else url
 
@@ -70,6 +83,12 @@ DATABASE_URL = os.environ.get("ROOTBOUND_DATABASE_URL") or "postgresql:///rootbo
 REDIS_URL = os.environ.get("ROOTBOUND_REDIS_URL") or "redis://127.0.0.1:6379/0"
 BACKEND_URL = (os.environ.get("ROOTBOUND_BACKEND_URL") or "http://127.0.0.1:8000").rstrip("/")
 MAX_PARALLEL = int(os.environ.get("ROOTBOUND_MAX_PARALLEL") or 4)
+MAX_PARALLEL_BY_PROVIDER = _counts(os.environ.get("ROOTBOUND_MAX_PARALLEL_BY_PROVIDER") or "")
+# How long a request for access can be decided after its attempt has ended, in seconds.
+ACCESS_REQUEST_TTL_S = int(os.environ.get("ROOTBOUND_ACCESS_REQUEST_TTL_S") or 3600)
+RETENTION_DAYS = float(os.environ.get("ROOTBOUND_RETENTION_DAYS") or 90)
+RETENTION_MAX_MB = int(os.environ.get("ROOTBOUND_RETENTION_MAX_MB") or 5120)
+MIN_FREE_MB = int(os.environ.get("ROOTBOUND_MIN_FREE_MB") or 256)
 
 DATABASES = {"default": _database(DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -125,6 +144,8 @@ SPECTACULAR_SETTINGS = {
         "AttemptStatusEnum": "rootbound_backend.apps.attempts.models.AttemptStatus",
         "TaskStatusEnum": "rootbound_backend.apps.tasks.models.TaskStatus",
         "DecompositionStatusEnum": "rootbound_backend.apps.local_access.models.DecompositionStatus",
+        "AccessStatusEnum": "rootbound_backend.apps.local_access.access_models.AccessStatus",
+        "AccessScopeEnum": "rootbound_backend.apps.local_access.access_models.AccessScope",
         "RoleEnum": "rootbound_backend.apps.tasks.models.AgentRole",
         "FailureEnum": "rootbound_backend.apps.attempts.failures.Failure",
     },
@@ -156,10 +177,20 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 10.0,
     },
     "reap-lost-attempts": {"task": "attempts.tasks.reap_attempts_task", "schedule": 15.0},
+    "tend-events": {"task": "attempts.tasks.tend_events_task", "schedule": 300.0},
     "start-ready-tasks": {"task": "attempts.tasks.start_ready_tasks_task", "schedule": 30.0},
     "sweep-decompositions": {
         "task": "local_access.tasks.sweep_decompositions_task",
         "schedule": 20.0,
+    },
+    "expire-access-requests": {
+        "task": "local_access.tasks.expire_requests_task",
+        "schedule": 60.0,
+    },
+    "sweep-policies": {"task": "local_access.tasks.sweep_policies_task", "schedule": 5.0},
+    "prepare-audit-partitions": {
+        "task": "local_access.tasks.prepare_audit_partitions_task",
+        "schedule": 3600.0,
     },
     "forget-idempotency-keys": {
         "task": "users.tasks.forget_idempotency_keys_task",

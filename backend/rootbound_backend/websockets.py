@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
@@ -11,6 +13,7 @@ import msgspec
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 
+from rootbound_backend import metrics
 from rootbound_backend.apps.users.models import User
 
 __all__ = [
@@ -18,6 +21,7 @@ __all__ = [
     "CLOSE_FAILED",
     "CLOSE_NOT_FOUND",
     "FollowingConsumer",
+    "SendWindow",
     "end_task",
     "run_in_db",
 ]
@@ -51,8 +55,59 @@ def end_task(task: asyncio.Task[None]) -> None:
     task.cancel()
 
 
+class SendWindow:
+    """What is on its way to a client and not acknowledged.
+
+    The server below does not push back, so without this a client that never reads would make it
+    hold everything in memory.
+
+    Parameters
+    ----------
+    items
+        At most so many at a time.
+    size
+        At most so many bytes, except that a single item always may leave.
+    """
+
+    def __init__(self, items: int, size: int) -> None:
+        self._max_items = items
+        self._max_bytes = size
+        self._sent: deque[tuple[int, int]] = deque()
+        self._bytes = 0
+        self._freed = asyncio.Event()
+
+    def fits(self, size: int) -> bool:
+        """Return whether one more item may leave."""
+        if not self._sent:
+            return True
+        return len(self._sent) < self._max_items and self._bytes + size <= self._max_bytes
+
+    def add(self, seq: int, size: int) -> None:
+        """Note that an item leaves."""
+        self._sent.append((seq, size))
+        self._bytes += size
+
+    def acknowledge(self, seq: int) -> None:
+        """Note that the client has everything up to `seq`."""
+        while self._sent and self._sent[0][0] <= seq:
+            self._bytes -= self._sent.popleft()[1]
+        self._freed.set()
+
+    async def room(self, size: int, *, within_s: float) -> bool:
+        """Wait at most `within_s` seconds until an item of `size` bytes may leave."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not self.fits(size):
+                    self._freed.clear()
+                    await self._freed.wait()
+        return self.fits(size)
+
+
 class FollowingConsumer(AsyncWebsocketConsumer):
     """A socket with one task that sends; subclasses say what."""
+
+    stream = ""
+    """What is followed, in the metrics."""
 
     # No channel per socket: hubs listen for everybody.
     channel_layer_alias = "none"
@@ -84,7 +139,8 @@ class FollowingConsumer(AsyncWebsocketConsumer):
 
     async def _guarded(self) -> None:
         try:
-            await self.follow()
+            with metrics.SOCKETS.labels(self.stream).track_inprogress():
+                await self.follow()
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -100,6 +156,12 @@ class FollowingConsumer(AsyncWebsocketConsumer):
     async def send_document(self, document: dict[str, Any]) -> None:
         """Send one JSON frame."""
         await self.send(text_data=msgspec.json.encode(document).decode())
+
+    def acknowledged(self, text: str | None) -> int | None:
+        """Return the number that a client's frame acknowledges, or None for another frame."""
+        frame = self.decoded_frame(text)
+        seq = frame.get("seq") if frame is not None and frame.get("type") == "ack" else None
+        return seq if isinstance(seq, int) and not isinstance(seq, bool) else None
 
     def decoded_frame(self, text: str | None) -> dict[str, Any] | None:
         """Return a client's frame as an object, or None when it is not one."""

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from rootbound_backend.problems import Problem
 
-__all__ = ["copy_rows", "decode_batch", "decode_part", "raw_json"]
+__all__ = ["copy_rows", "decode_batch", "decode_lines", "decode_part", "raw_json"]
 
 T = TypeVar("T")
 
@@ -24,10 +24,11 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?$", re.DOTALL)
 
 
-def decode_batch(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+def decode_batch(body: bytes, decoder: msgspec.json.Decoder[T], where: str = "") -> T:
     """Decode and validate a whole batch, or refuse it naming index and field.
 
-    NUL characters and lone surrogates in strings are replaced by U+FFFD.
+    NUL characters and lone surrogates in strings are replaced by U+FFFD. Errors begin with
+    `where`; default nothing.
 
     Raises
     ------
@@ -39,9 +40,27 @@ def decode_batch(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _refusal(str(error)) from error
+        raise _refusal(str(error), where) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _refusal(f"The body is not readable JSON: {error}") from error
+
+
+def decode_lines(body: bytes, decoder: msgspec.json.Decoder[T], where: str) -> list[T]:
+    """Decode one row per line, all or none; errors name the row in `where`.
+
+    Raises
+    ------
+    Problem
+        400 with code ``invalid``.
+    """
+    if _SUSPECT.search(body):
+        body = b"\n".join(_storable(line) for line in body.split(b"\n") if line.strip())
+    try:
+        return decoder.decode_lines(body)
+    except msgspec.ValidationError as error:
+        raise _refusal(str(error), where) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _refusal(f"The lines are not readable JSON: {error}") from error
 
 
 def decode_part(raw: msgspec.Raw | bytes, decoder: msgspec.json.Decoder[T], where: str) -> T:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from .config import BIND_HOST, Config, ConfigError, load, version, write_atomic
+from .guard import GuardedProtocol
 from .keys import Keys
 from .outbox import Outbox, OutboxUnavailable
 from .server import as_json, build_app
@@ -88,13 +89,14 @@ async def serve(config: Config, keys: Keys) -> None:
     OutboxUnavailable
         When the outbox cannot be opened.
     """
-    public_key = config.read_verify_key()
+    verify_keys = config.verify_keys()
     with bind(config.port) as listener:
         port = int(listener.getsockname()[1])
-        services = Services(config, Outbox(config.outbox), keys)
+        outbox = Outbox(config.outbox, max_bytes=config.outbox_max_bytes)
+        services = Services(config, outbox, keys)
         app = build_app(
             services,
-            public_key=public_key,
+            keys=verify_keys,
             port=port,
             announce=lambda: announce(config, port),
         )
@@ -106,6 +108,7 @@ async def serve(config: Config, keys: Keys) -> None:
             server_header=False,
             proxy_headers=False,
             ws="none",
+            http=GuardedProtocol,
             h11_max_incomplete_event_size=64 * 1024,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=5,

@@ -12,10 +12,14 @@ from pathlib import Path
 
 import platformdirs
 
+from .auth import VerifyKeys
+from .outbox import DEFAULT_MAX_BYTES
+
 BIND_HOST = "127.0.0.1"
 """The LDA listens here and nowhere else; there is no setting for it."""
 
 DEFAULT_PORT = 8001
+MIN_OUTBOX_BYTES = 16 << 20
 
 
 class ConfigError(Exception):
@@ -69,15 +73,22 @@ class Config:
         New for every process; part of the audience of every token.
     port
         The port asked for first.
+    bubblewrap
+        ``auto``: commands run in namespaces of their own where bubblewrap works; ``always``: they
+        do not run without; ``off``.
     model_urls
         Base URL by provider (``GLM``, ``GEMINI``), for profiles that name none.
+    outbox_max_bytes
+        Bytes of reports that may wait for the backend. Default 1 GiB.
     """
 
     home: Path
     lda_id: str
     boot_id: str
     port: int = DEFAULT_PORT
+    bubblewrap: str = "auto"
     model_urls: Mapping[str, str] | None = None
+    outbox_max_bytes: int = DEFAULT_MAX_BYTES
 
     @property
     def audience(self) -> str:
@@ -105,6 +116,16 @@ class Config:
         return self.home / "runs"
 
     @property
+    def caches(self) -> Path:
+        """Folder with the download cache of each project."""
+        return self.home / "caches"
+
+    @property
+    def baselines(self) -> Path:
+        """Folder with what gates said about base commits."""
+        return self.home / "baselines"
+
+    @property
     def outbox(self) -> Path:
         """The outbox's database."""
         return self.home / "outbox" / "outbox.sqlite3"
@@ -116,12 +137,15 @@ class Config:
 
     def make_folders(self) -> None:
         """Create the state folders that the LDA owns, mode 0700."""
-        folders = (self.run_folder, self.worktrees, self.artifacts, self.runs, self.outbox.parent)
+        folders = (
+            self.run_folder, self.worktrees, self.artifacts, self.runs, self.caches,
+            self.outbox.parent,
+        )  # fmt: skip
         for folder in (self.home, *folders):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def read_verify_key(self) -> bytes:
-        """Return the public key (PEM) that tokens are checked with.
+    def verify_keys(self) -> VerifyKeys:
+        """Return the public keys that tokens are checked with; they follow the file.
 
         Raises
         ------
@@ -129,10 +153,15 @@ class Config:
             When there is none: the stack's guard makes it before any service starts.
         """
         try:
-            return self.verify_key.read_bytes()
+            return VerifyKeys(self.verify_key)
         except OSError as error:
             raise ConfigError(
                 f"The key {self.verify_key} cannot be read ({error.strerror}); start the LDA with "
+                "`rootbound up`, which makes it."
+            ) from error
+        except ValueError as error:
+            raise ConfigError(
+                f"The key {self.verify_key} is damaged ({error}); remove it and start the LDA with "
                 "`rootbound up`, which makes it."
             ) from error
 
@@ -155,7 +184,8 @@ def load(environ: Mapping[str, str]) -> Config:
     ----------
     environ
         Usually ``os.environ``. ``ROOTBOUND_HOME``, ``ROOTBOUND_LDA_PORT`` (default 8001),
-        ``ROOTBOUND_GLM_BASE_URL`` and ``ROOTBOUND_GEMINI_BASE_URL`` are read.
+        ``ROOTBOUND_LDA_OUTBOX_MAX_BYTES`` (default 1 GiB), ``ROOTBOUND_LDA_BUBBLEWRAP`` (default
+        ``auto``), ``ROOTBOUND_GLM_BASE_URL`` and ``ROOTBOUND_GEMINI_BASE_URL`` are read.
 
     Returns
     -------
@@ -174,6 +204,15 @@ def load(environ: Mapping[str, str]) -> Config:
     text = environ.get("ROOTBOUND_LDA_PORT") or str(DEFAULT_PORT)
     if not text.isdigit() or not 0 <= int(text) <= 65535:
         raise ConfigError(f"ROOTBOUND_LDA_PORT is {text!r}; give a number from 1 to 65535.")
+    bound = environ.get("ROOTBOUND_LDA_OUTBOX_MAX_BYTES") or str(DEFAULT_MAX_BYTES)
+    if not bound.isdigit() or int(bound) < MIN_OUTBOX_BYTES:
+        raise ConfigError(
+            f"ROOTBOUND_LDA_OUTBOX_MAX_BYTES is {bound!r}; give a number of bytes of at least "
+            f"{MIN_OUTBOX_BYTES}."
+        )
+    bubblewrap = environ.get("ROOTBOUND_LDA_BUBBLEWRAP") or "auto"
+    if bubblewrap not in ("auto", "always", "off"):
+        raise ConfigError(f"ROOTBOUND_LDA_BUBBLEWRAP is {bubblewrap!r}; give auto, always or off.")
     names = {"GLM": "ROOTBOUND_GLM_BASE_URL", "GEMINI": "ROOTBOUND_GEMINI_BASE_URL"}
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -182,6 +221,8 @@ def load(environ: Mapping[str, str]) -> Config:
             lda_id=_persistent_id(home),
             boot_id=str(uuid.uuid4()),
             port=int(text),
+            outbox_max_bytes=int(bound),
+            bubblewrap=bubblewrap,
             model_urls={key: environ[name] for key, name in names.items() if environ.get(name)},
         )
         config.make_folders()

@@ -1,9 +1,9 @@
 """The agent's own file tools: every path is resolved beneath a pinned root, by the kernel.
 
-There is one descriptor per root, opened when the run's files are opened and held with its device
-and inode; a path is resolved from it with `openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)`, so
-that neither `..`, nor a symbolic link, nor one swapped in meanwhile leads outside. A change acts on
-the pinned parent folder and the last component alone.
+There is one descriptor per root, from when the folder was granted, and a name that leads to another
+folder by now grants nothing. A path is resolved from it by `beneath` (`openat2` where the kernel
+has it), so that neither `..`, nor a symbolic link, nor one swapped in meanwhile leads outside. A
+change acts on the pinned parent folder and the last component alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Literal
 
 from rootbound_lda.audit import AuditRecord, AuditSink, Operation, encode_path
-from rootbound_lda.policy import Policy, within
+from rootbound_lda.beneath import PinnedRoot, ReplacedError
+from rootbound_lda.pins import Identity, identity_of
+from rootbound_lda.places import within
+from rootbound_lda.policy import Policy
 from rootbound_lda.sandbox._fsops import (
     FileInfo,
     current_umask,
@@ -27,13 +30,13 @@ from rootbound_lda.sandbox._fsops import (
     mode_of,
     replace,
 )
-from rootbound_lda.sandbox._sys import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 
 __all__ = ["AccessDenied", "FileAccess", "FileInfo", "FileTooLarge"]
 
-_RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 _FOLDER = os.O_PATH | os.O_DIRECTORY
-_REFUSED = (errno.EXDEV, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EROFS)
+_REFUSED = (
+    errno.EXDEV, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EROFS, errno.ESTALE,
+)  # fmt: skip
 
 
 class AccessDenied(Exception):  # noqa: N818 - the word of the interface
@@ -76,49 +79,6 @@ class FileTooLarge(Exception):  # noqa: N818 - the word of the interface
         self.limit = limit
 
 
-class _Root:
-    """A pinned folder (or file) of the policy."""
-
-    def __init__(self, path: Path, *, writable: bool) -> None:
-        self.path = path
-        self.writable = writable
-        self._fd: int | None = None
-        self._identity = (0, 0)
-        self._is_folder = False
-        if writable:
-            self.pin()
-
-    def pin(self) -> int:
-        """Return the descriptor; that of a readable path is opened when first used."""
-        if self._fd is None:
-            fd = os.open(self.path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
-            facts = os.fstat(fd)
-            self._identity = (facts.st_dev, facts.st_ino)
-            self._is_folder = stat.S_ISDIR(facts.st_mode)
-            self._fd = fd
-        return self._fd
-
-    def release(self) -> None:
-        """Close the descriptor."""
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
-
-    def open(self, inner: bytes, flags: int) -> int:
-        """Open what lies beneath; of a root that is a file, that file."""
-        fd = self.pin()
-        if self._is_folder:
-            return openat2(fd, inner or b".", flags, resolve=_RESOLVE)
-        if flags & os.O_PATH:
-            return os.dup(fd)
-        opened = os.open(self.path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
-        facts = os.fstat(opened)
-        if (facts.st_dev, facts.st_ino) != self._identity:
-            os.close(opened)
-            raise FileNotFoundError(errno.ENOENT, "it was replaced", str(self.path))
-        return opened
-
-
 class FileAccess:
     """Reads, writes and deletes files of a run for its agent, and records each operation.
 
@@ -141,21 +101,50 @@ class FileAccess:
         self._policy = policy
         self._audit = audit
         self._lock = threading.Lock()
-        self._roots: list[_Root] = []
+        self._change = threading.Lock()
+        self._retired: list[PinnedRoot] = []
+        self._roots: list[PinnedRoot] = []
         writable = (*policy.writable, policy.private_home, policy.private_tmp)
         try:
-            self._roots += [_Root(path, writable=True) for path in writable]
-            self._roots += [_Root(path, writable=False) for path in policy.readable]
+            self._roots += [
+                PinnedRoot(path, policy.pin_of(path), writable=True) for path in writable
+            ]
+            self._roots += [
+                PinnedRoot(path, policy.pin_of(path), writable=False) for path in policy.readable
+            ]
         except OSError:
             self.close()
             raise
         # The innermost root decides.
         self._roots.sort(key=lambda root: len(root.path.parts), reverse=True)
 
+    def adopt(self, policy: Policy) -> None:
+        """Take another policy; a change that is under way ends first, and none follows it.
+
+        Roots of both policies stay pinned as they are. A new one that is gone grants nothing.
+        """
+        writable = (*policy.writable, policy.private_home, policy.private_tmp)
+        wanted = [(path, True) for path in writable] + [(path, False) for path in policy.readable]
+        with self._change, self._lock:
+            pinned = {(root.path, root.writable): root for root in self._roots}
+            roots: list[PinnedRoot] = []
+            for key in wanted:
+                known, pin = pinned.get(key), policy.pin_of(key[0])
+                if known is not None and (pin is None or known.is_pinned_as(pin)):
+                    roots.append(pinned.pop(key))
+                    continue
+                with suppress(OSError):
+                    roots.append(PinnedRoot(key[0], pin, writable=key[1]))
+            # A read may still use their descriptors; `close` lets go of them.
+            self._retired += pinned.values()
+            roots.sort(key=lambda root: len(root.path.parts), reverse=True)
+            self._policy, self._roots = policy, roots
+
     def close(self) -> None:
         """Release the descriptors; further use fails."""
-        with self._lock:
-            roots, self._roots = self._roots, []
+        with self._change, self._lock:
+            roots, self._roots = [*self._roots, *self._retired], []
+            self._retired = []
         for root in roots:
             root.release()
 
@@ -196,6 +185,10 @@ class FileAccess:
             fd = root.open(inner, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             facts = os.fstat(fd)
+            if (facts.st_dev, facts.st_ino) in self._covered():
+                self._record("READ", "DENIED", absolute, "read_file")
+                sentence = f"“{absolute}” holds secrets and may not be read."
+                raise AccessDenied("READ", str(absolute), sentence)
             if stat.S_ISDIR(facts.st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(absolute))
             if not stat.S_ISREG(facts.st_mode):
@@ -210,6 +203,9 @@ class FileAccess:
         finally:
             os.close(fd)
         return data
+
+    def _covered(self) -> set[Identity | None]:
+        return {identity_of(secret) for secret, _ in self._policy.covers}
 
     def write_bytes(self, path: str | Path, data: bytes) -> bool:
         """Write a file as a whole, or not at all; missing folders are made.
@@ -237,17 +233,16 @@ class FileAccess:
             As the words say.
         """
         absolute = self._absolute(path)
-        with self._judged("WRITE", absolute, "write_file"):
+        with self._change, self._judged("WRITE", absolute, "write_file"):
             root, inner = self._find(absolute, "WRITE")
             folder, last = self._make_parents(root, inner)
-        try:
-            with self._judged("WRITE", absolute, "write_file"):
+            try:
                 mode = mode_of(folder, last, absolute)
                 # Before the effect: what cannot be recorded must not happen.
                 self._record("WRITE", "ALLOWED", absolute, "write_file", size=len(data))
                 replace(folder, last, data, 0o644 & ~current_umask() if mode is None else mode)
-        finally:
-            os.close(folder)
+            finally:
+                os.close(folder)
         return mode is None
 
     def delete(self, path: str | Path) -> None:
@@ -263,7 +258,7 @@ class FileAccess:
             ENOTEMPTY for a folder that is not empty.
         """
         absolute = self._absolute(path)
-        with self._judged("DELETE", absolute, "delete_file"):
+        with self._change, self._judged("DELETE", absolute, "delete_file"):
             root, inner = self._find(absolute, "DELETE")
             folder, last = self._parent(root, inner)
             try:
@@ -356,7 +351,7 @@ class FileAccess:
         # No normalisation: what `..` means after a link is for the kernel to say.
         return self._policy.worktree / text
 
-    def _find(self, absolute: Path, operation: Operation) -> tuple[_Root, bytes]:
+    def _find(self, absolute: Path, operation: Operation) -> tuple[PinnedRoot, bytes]:
         """Choose the root that holds a path; the rest of the path is relative to it."""
         flat = Path(os.path.normpath(absolute))
         with self._lock:
@@ -374,7 +369,7 @@ class FileAccess:
         raise self._denial(operation, absolute)
 
     def _check_change(
-        self, root: _Root, flat: Path, inner: str, absolute: Path, operation: Operation
+        self, root: PinnedRoot, flat: Path, inner: str, absolute: Path, operation: Operation
     ) -> None:
         guarded = root.path in self._policy.writable
         names = {part.lower() for part in (*Path(inner).parts, *flat.relative_to(root.path).parts)}
@@ -383,7 +378,7 @@ class FileAccess:
         if any(within(flat, path) or within(path, flat) for path in self._policy.protected):
             raise self._denial(operation, absolute)
 
-    def _parent(self, root: _Root, inner: bytes) -> tuple[int, bytes]:
+    def _parent(self, root: PinnedRoot, inner: bytes) -> tuple[int, bytes]:
         head, _, last = inner.rstrip(b"/").rpartition(b"/")
         if last in (b"", b".", b".."):
             raise OSError(errno.EINVAL, "the path does not end in a name")
@@ -395,7 +390,7 @@ class FileAccess:
             raise
         return fd, last
 
-    def _check_place(self, root: _Root, fd: int) -> None:
+    def _check_place(self, root: PinnedRoot, fd: int) -> None:
         """Refuse a folder that a link led to and that lies in `.git` or a protected place."""
         real = Path(f"/proc/self/fd/{fd}").readlink()
         if root.path not in self._policy.writable:
@@ -406,7 +401,7 @@ class FileAccess:
         ):
             raise self._denial("WRITE", real)
 
-    def _make_parents(self, root: _Root, inner: bytes) -> tuple[int, bytes]:
+    def _make_parents(self, root: PinnedRoot, inner: bytes) -> tuple[int, bytes]:
         head, _, last = inner.rstrip(b"/").rpartition(b"/")
         made = b""
         for part in head.split(b"/"):
@@ -454,6 +449,12 @@ class FileAccess:
             if error.errno not in _REFUSED:
                 raise
             self._record(operation, "DENIED", path, tool, errno=error.errno)
+            if isinstance(error, ReplacedError):
+                sentence = (
+                    f"“{error.filename}” was moved or replaced since it was granted, so nothing in "
+                    "it can be used; the user has to grant it again."
+                )
+                raise AccessDenied(operation, str(path), sentence) from error
             raise self._denial(operation, path) from error
 
     def _record(

@@ -10,7 +10,7 @@ from typing import Final
 
 from .policy import Policy
 from .reports import OutputFeed, Reporter
-from .sandbox import CommandRunner, base_env
+from .sandbox import CommandResult, CommandRunner, base_env
 from .wire import Commands, Failure, GateEvidence, GateName, GateStarted, Limits
 
 MAX_LOG_BYTES: Final = 256 * 1024 * 1024
@@ -42,6 +42,8 @@ class GateOutcome:
         What to tell the user then.
     report
         The end of its output, for the agent.
+    output
+        What was kept of its whole output.
     agent_can_fix
         Whether it makes sense to give it back to the agent.
     """
@@ -52,6 +54,17 @@ class GateOutcome:
     sentence: str = ""
     report: str = ""
     agent_can_fix: bool = True
+    output: str = ""
+
+    @property
+    def is_about_code(self) -> bool:
+        """Whether the command ran to its end and found something."""
+        return self.failure not in (None, "GATE_TIMEOUT") and self.exit_code not in (126, 127)
+
+    @property
+    def may_be_chance(self) -> bool:
+        """Whether running it once more can tell chance from a fault: tests only."""
+        return self.failure == "GATE_TEST" and self.is_about_code
 
 
 def gates_of(commands: Commands) -> list[tuple[GateName, str]]:
@@ -83,6 +96,9 @@ class GateKeeper:
     async def run(self, name: GateName, command: str, commit: str) -> GateOutcome:
         """Run one gate at ``commit``, which must be what is in the work tree.
 
+        Tests that fail are run once more: when they pass then, they are flaky, which the evidence
+        and a notice say, and the gate is green.
+
         Parameters
         ----------
         name
@@ -99,18 +115,26 @@ class GateKeeper:
         AuditUnavailable
             When its file operations could not be recorded; it was killed.
         """
+        outcome = await self._evident(name, command, commit)
+        if not outcome.may_be_chance:
+            return outcome
+        self.reporter.notice(f"The {name} gate failed; it is run once more to rule out chance.")
+        again = await self._evident(name, command, commit, after_failure=True)
+        if again.failure is None:
+            self.reporter.notice(
+                f"The {name} gate is flaky: it failed and then passed at the same commit."
+            )
+        return again
+
+    async def _evident(
+        self, name: GateName, command: str, commit: str, *, after_failure: bool = False
+    ) -> GateOutcome:
+        """Run a gate and report its evidence."""
         self.reporter(GateStarted(name, command))
-        network = self.policy.network.install if name == "install" else self.policy.network.agent
         log = _GateLog(self.artifacts / f"{name}-{commit[:12]}-{time.time_ns():x}.log")
         try:
-            result = await self.runner.run(
-                ["/bin/bash", "-c", command],
-                cwd=self.policy.worktree,
-                env=base_env(self.policy, network=network),
-                network=network,
-                timeout_s=self.limits.gate_timeout_s,
-                on_output=OutputFeed(self.reporter, f"gate:{name}", log.write),
-                max_output=4 * REPORT_EDGE,
+            result = await self._run(
+                name, command, OutputFeed(self.reporter, f"gate:{name}", log.write)
             )
         finally:
             log.close()
@@ -124,18 +148,36 @@ class GateKeeper:
                 duration_s=round(result.duration_s, 3),
                 log_digest=f"sha256:{log.digest}",
                 log_artifact=log.path.name,
+                flaky=after_failure and exit_code == 0,
             )
         )
-        report = result.output.decode("utf-8", "replace")[-2 * REPORT_EDGE :]
-        return _judge(name, command, exit_code, report, self.limits, timed_out=result.timed_out)
+        return _judge(name, command, result, self.limits)
+
+    async def run_quietly(self, name: GateName, command: str) -> GateOutcome:
+        """Run a gate whose result is no evidence about the attempt."""
+        result = await self._run(name, command, None)
+        return _judge(name, command, result, self.limits)
+
+    async def _run(self, name: GateName, command: str, feed: OutputFeed | None) -> CommandResult:
+        network = self.policy.network.install if name == "install" else self.policy.network.agent
+        return await self.runner.run(
+            ["/bin/bash", "-c", command],
+            cwd=self.policy.worktree,
+            env=base_env(self.policy, network=network),
+            network=network,
+            timeout_s=self.limits.gate_timeout_s,
+            on_output=feed,
+            max_output=16 * REPORT_EDGE,
+        )
 
 
-def _judge(
-    name: GateName, command: str, exit_code: int, report: str, limits: Limits, *, timed_out: bool
-) -> GateOutcome:
+def _judge(name: GateName, command: str, result: CommandResult, limits: Limits) -> GateOutcome:
     """Say what an exit code means and what to do about it."""
     setting = _SETTINGS[name]
-    if timed_out:
+    exit_code = TIMED_OUT if result.timed_out else result.exit_code
+    output = result.output.decode("utf-8", "replace")
+    report = output[-2 * REPORT_EDGE :]
+    if result.timed_out:
         sentence = (
             f"The {name} gate `{command}` did not end in {limits.gate_timeout_s:.0f} s and was "
             "killed; make it faster, or raise gate_timeout_s in the project's settings."
@@ -156,7 +198,7 @@ def _judge(
         f"The {name} gate failed with exit code {exit_code}: `{command}`; its log says why. Retry "
         "with feedback, or correct the command in the project's settings."
     )
-    return GateOutcome(name, exit_code, _FAILURES[name], sentence, report)
+    return GateOutcome(name, exit_code, _FAILURES[name], sentence, report, output=output)
 
 
 class _GateLog:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,11 +90,18 @@ class Identity:
     email: str
 
 
+def safe_path() -> str:
+    """Return PATH without relative folders, which would lie in whatever folder git runs in."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if folder.startswith("/"))
+
+
 def environment() -> dict[str, str]:
     """Return the environment for git: a few inherited names, nothing that configures git."""
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return {
         **kept,
+        "PATH": safe_path(),
         "LC_ALL": "C.UTF-8",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_ATTR_NOSYSTEM": "1",
@@ -101,6 +109,8 @@ def environment() -> dict[str, str]:
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_LFS_SKIP_SMUDGE": "1",
         "GIT_NO_LAZY_FETCH": "1",
+        # Unlike protocol.allow, this cannot be overridden by protocol.<name>.allow.
+        "GIT_ALLOW_PROTOCOL": "none",
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_EDITOR": "false",
         "GIT_ASKPASS": "true",
@@ -143,7 +153,7 @@ async def execute(
     """
     try:
         process = await asyncio.create_subprocess_exec(
-            "git",
+            shutil.which("git", path=safe_path()) or "/nonexistent/git",
             *argv,
             cwd=cwd,
             env=dict(env or environment()),

@@ -35,6 +35,14 @@ class Keys:
     def __repr__(self) -> str:
         return f"Keys({sorted(self._keys)})"
 
+    def source(self, name: str) -> str:
+        """Return where a key of this name would come from: environment, keyring or none."""
+        if not _NAME.match(name):
+            return "none"
+        if self._keys.get(name, "").strip():
+            return "environment"
+        return "keyring" if _from_keyring(name) else "none"
+
     def resolve(self, provider: str, name: str | None) -> str:
         """Return the key for a profile.
 
@@ -65,8 +73,7 @@ class Keys:
         if not key:
             raise KeyMissing(
                 f"There is no key {wanted}: set the environment variable {wanted} before "
-                "`rootbound up`, or store it with "
-                f"`python -m keyring set {KEYRING_SERVICE} {wanted}`."
+                f"`rootbound up`, or store it with `rootbound keys set {wanted}`."
             )
         return key
 

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .branches import commits_behind
 from .git import Git, GitError, discover
 from .worktrees import Repository
 
 _TRIES = 3
+# Given here, it wins over what .gitmodules says: a submodule has a configuration of its own.
+_STATUS = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty", "-z")
 
 
 class MergeRefused(Exception):  # noqa: N818 - it reads as what it says
@@ -102,6 +105,69 @@ async def merge(repo: Repository, plan: MergePlan) -> Merged:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a merge would do now.
+
+    Attributes
+    ----------
+    behind
+        Commits of the base branch that the attempt does not have.
+    files
+        Files in conflict.
+    checkout
+        Folder that has the base branch checked out, if one has.
+    checkout_dirty
+        Whether that folder has uncommitted changes, which keep the merge from being made.
+    """
+
+    base_branch: str
+    base: str
+    head: str
+    behind: int
+    clean: bool
+    merged: bool
+    files: list[str]
+    checkout: str | None
+    checkout_dirty: bool
+
+
+async def preview(repo: Repository, plan: MergePlan) -> Preview:
+    """Try a merge on objects only; nothing is changed.
+
+    Raises
+    ------
+    MergeRefused
+        ``base-moved`` when the base branch does not exist any more.
+    """
+    git = repo.git
+    base = await git.commit_of(f"refs/heads/{plan.base_branch}")
+    if base is None:
+        raise MergeRefused("base-moved", f"The branch {plan.base_branch} does not exist.")
+    merged = await _already_merged(git, base, plan.head) is not None
+    files = [] if merged else (await _merge_tree(git, base, plan.head))[1]
+    checkout = await _checkout_of(git, plan.base_branch)
+    dirty = False
+    if checkout is not None:
+        found = await discover(checkout)
+        if found is not None and found.work_tree is not None:
+            status = await found.run(*_STATUS)
+            dirty = bool(status.stdout)
+    return Preview(
+        plan.base_branch, base, plan.head, await commits_behind(git, plan.base_branch, plan.head),
+        not files, merged, files, str(checkout) if checkout else None, dirty,
+    )  # fmt: skip
+
+
+async def _merge_tree(git: Git, base: str, head: str) -> tuple[str, list[str]]:
+    """Return the merge's tree and the files in conflict."""
+    done = await git.run(
+        "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", base, head, ok=(0, 1)
+    )
+    tree, *names = [part for part in done.stdout.decode("utf-8", "replace").split("\0") if part]
+    return tree, sorted(set(names)) if done.code == 1 else []
+
+
 async def _already_merged(git: Git, base: str, head: str) -> Merged | None:
     """Find the merge of ``head`` on the first-parent line of ``base``."""
     inside = await git.run("merge-base", "--is-ancestor", head, base, ok=(0, 1))
@@ -118,17 +184,13 @@ async def _already_merged(git: Git, base: str, head: str) -> Merged | None:
 
 async def _merge_commit(git: Git, base: str, plan: MergePlan) -> str:
     """Compute the merge on objects only; nothing is visible yet."""
-    preview = await git.run(
-        "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", base, plan.head,
-        ok=(0, 1),
-    )  # fmt: skip
-    tree, *names = [part for part in preview.stdout.decode("utf-8", "replace").split("\0") if part]
-    if preview.code == 1:
-        files = sorted(set(names))
+    tree, files = await _merge_tree(git, base, plan.head)
+    if files:
         raise MergeRefused(
             "merge-conflict",
             f"The attempt conflicts with {plan.base_branch} in {', '.join(files[:5])}"
-            f"{' and more' if len(files) > 5 else ''}; start a new attempt from the present base.",
+            f"{' and more' if len(files) > 5 else ''}; have an agent settle it (update with "
+            "resolve), or start a new attempt.",
             files=files,
         )
     made = await git.run(
@@ -147,7 +209,7 @@ async def _move(git: Git, branch: str, base: str, commit: str) -> bool:
     if found is None or found.work_tree is None:
         raise GitError(f"The checkout {checkout} of {branch} is not usable.", 1)
     found.identity = git.identity
-    status = await found.run("status", "--porcelain", "--untracked-files=no", "-z")
+    status = await found.run(*_STATUS)
     if status.stdout:
         raise MergeRefused(
             "checkout-dirty",

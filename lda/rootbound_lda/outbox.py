@@ -3,109 +3,83 @@
 One writer thread owns the database and commits in groups. Numbers are given under a lock at
 the moment of the append, so every stream is without holes in the order of the appends.
 A commit survives the death of the process; a terminal report also survives a power cut.
+
+It is bounded in memory and on the disk. When as much waits for the backend as the disk may hold,
+the largest bodies of log events go first, each replaced by its beginning and a sentence that says
+so; then new log events are left out and counted. A status, an error or an artifact is always
+taken. Audit entries are never dropped: an operation that cannot be recorded is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-StreamKind = Literal["event", "audit", "plan"]
-Subject = Literal["attempt", "decomposition"]
-ZERO_HASH: Final = "0" * 64
+from .outbox_store import (
+    ZERO_HASH,
+    OutboxUnavailable,
+    Owner,
+    Row,
+    Store,
+    Stream,
+    StreamKind,
+    Subject,
+)
+from .outbox_writer import BULK_BYTES, Append, Writer, notice, now
+
+__all__ = [
+    "BULK_BYTES",
+    "DEFAULT_MAX_BYTES",
+    "MAX_BATCH_ROWS",
+    "MAX_PENDING",
+    "MAX_PENDING_BYTES",
+    "PATIENCE_S",
+    "ZERO_HASH",
+    "Build",
+    "Lane",
+    "Outbox",
+    "OutboxUnavailable",
+    "Owner",
+    "Row",
+    "Stream",
+    "StreamKind",
+    "Subject",
+    "now",
+]
+
+Lane = Literal["audit", "log", "keep", "end"]
+"""What may happen to an entry when there is no room: ``audit`` waits, then is refused; ``log`` is
+left out; ``keep`` is taken beyond the bound; ``end`` is taken whatever else waits."""
+
+DEFAULT_MAX_BYTES: Final = 1 << 30
+"""Bytes of reports that may wait for the backend."""
+
 MAX_PENDING: Final = 50_000
 """Appends that may wait for the disk before the next one has to."""
+
+MAX_PENDING_BYTES: Final = 32 << 20
+"""Bytes of appends that may wait for the disk, in memory, before the next one has to."""
 
 PATIENCE_S: Final = 2.0
 """Longest wait for room, in seconds; after it an append is refused, and the operation with it."""
 
-_GROUP: Final = 2_000
-_RETRY_S: Final = 0.5
-_VERSION: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS owners (
-  owner TEXT PRIMARY KEY, subject TEXT NOT NULL, generation INTEGER NOT NULL,
-  base_url TEXT NOT NULL, token TEXT NOT NULL, live INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS streams (
-  id INTEGER PRIMARY KEY, kind TEXT NOT NULL, owner TEXT NOT NULL, name TEXT NOT NULL,
-  last_seq INTEGER NOT NULL, last_hash TEXT NOT NULL,
-  acked_seq INTEGER NOT NULL, acked_hash TEXT NOT NULL, UNIQUE (kind, name));
-CREATE TABLE IF NOT EXISTS rows (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL, seq INTEGER NOT NULL,
-  terminal INTEGER NOT NULL, hash TEXT NOT NULL, body BLOB NOT NULL, UNIQUE (stream, seq));
-"""
+MAX_BATCH_ROWS: Final = 5_000
+"""Rows that one post carries at most; no more of a stream can be under way at a time."""
 
-
-class OutboxUnavailable(Exception):  # noqa: N818 - it reads as what it says
-    """Reports cannot be kept; the text is one sentence for the user."""
-
-
-def now() -> str:
-    """Return the time as RFC 3339, UTC, microseconds, ending in ``Z``."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+_SUPERSEDED: Final = "A report of an earlier hand-over of this attempt was left out."
 
 
 @dataclass(slots=True)
-class Stream:
-    """One numbered sequence; mutable, guarded by the outbox's lock."""
+class _Past:
+    """What a run that is over leaves of each stream: up to where it is acknowledged and kept."""
 
-    id: int
-    kind: StreamKind
-    owner: str
-    name: str
-    last_seq: int = 0
-    last_hash: str = ZERO_HASH
-    acked_seq: int = 0
-    acked_hash: str = ZERO_HASH
-    closed: bool = False
-    epoch: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Where the streams of one attempt or decomposition are sent."""
-
-    owner: str
-    subject: Subject
-    generation: int
-    base_url: str
-    token: str
-    live: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One stored entry."""
-
-    id: int
-    seq: int
-    terminal: bool
-    body: bytes
-
-
-@dataclass(slots=True)
-class _Append:
-    stream: Stream
-    epoch: int
-    seq: int
-    hash: str
-    terminal: bool
-    body: bytes
-
-
-@dataclass(slots=True)
-class _Call:
-    action: Callable[[sqlite3.Connection], None]
-    done: Future[None]
+    known: bool = False
+    ends: list[tuple[Stream, int, int]] = field(default_factory=list)
 
 
 Build = Callable[[int, str], tuple[bytes, str]]
@@ -121,6 +95,8 @@ class Outbox:
         The database; its folder must exist.
     on_commit
         Called from the writer thread with the owners that have new rows.
+    max_bytes
+        Bytes of reports that may wait for the backend. Default 1 GiB.
 
     Raises
     ------
@@ -128,95 +104,78 @@ class Outbox:
         When the file cannot be opened.
     """
 
-    def __init__(self, path: Path, on_commit: Callable[[set[str]], None] | None = None) -> None:
-        self._path = path
-        self.on_commit = on_commit
-        self._lock = threading.Lock()
-        self._drained = threading.Condition(self._lock)
-        self._read_lock = threading.Lock()
-        self._queue: queue.SimpleQueue[_Append | _Call | None] = queue.SimpleQueue()
-        self._pending = 0
-        self._failure: str | None = None
-        self._closing = False
+    def __init__(
+        self,
+        path: Path,
+        on_commit: Callable[[set[str]], None] | None = None,
+        *,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        self._store = Store(path)
         try:
-            self._writer = self._connect()
-            self._check_version()
-            self._writer.executescript(_SCHEMA)
-            self._writer.execute(f"PRAGMA user_version={_VERSION}")
-            self._reader = self._connect()
+            streams = self._store.load(MAX_BATCH_ROWS)
+            self._writer = Writer(self._store, max_bytes, on_commit)
         except sqlite3.Error as error:
-            raise OutboxUnavailable(f"The outbox {path} cannot be opened: {error}.") from error
-        path.chmod(0o600)
-        self._streams: dict[tuple[str, str], Stream] = {}
-        columns = "id, kind, owner, name, last_seq, last_hash, acked_seq, acked_hash"
-        for row in self._writer.execute(f"SELECT {columns} FROM streams"):  # noqa: S608
-            self._streams[row[1], row[3]] = Stream(*row)
-        self._next_id = max((stream.id for stream in self._streams.values()), default=0) + 1
-        self._thread = threading.Thread(target=self._write_forever, name="outbox", daemon=True)
-        self._thread.start()
+            raise OutboxUnavailable(f"The outbox {path} cannot be read: {error}.") from error
+        self._lock = self._writer.lock
+        self._streams = {(stream.kind, stream.name): stream for stream in streams}
+        self._next_id = max((stream.id for stream in streams), default=0) + 1
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA busy_timeout=10000")
-        return connection
-
-    def _check_version(self) -> None:
-        found = self._writer.execute("PRAGMA user_version").fetchone()[0]
-        tables = self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables and found != _VERSION:
-            raise OutboxUnavailable(
-                f"The outbox {self._path} was written by another version of Rootbound (format "
-                f"{found}, this one writes {_VERSION}); send what is in it with that version, or "
-                "move the file away."
-            )
+    def set_on_commit(self, on_commit: Callable[[set[str]], None] | None) -> None:
+        """Say who is told, from the writer thread, of the owners that have new rows."""
+        self._writer.on_commit = on_commit
 
     @property
     def failure(self) -> str | None:
         """Why nothing can be written at the moment, as one sentence, or ``None``."""
-        return self._failure
+        return self._writer.failure
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of reports that wait for the backend, in memory and on the disk."""
+        return self._writer.waiting_bytes
+
+    @property
+    def full(self) -> bool:
+        """Whether as much waits for the backend as may."""
+        return self._writer.full
 
     # Appending
 
     def open_owner(self, owner: Owner) -> Future[None]:
-        """Store where an owner's streams go; a known owner gets the new address and token."""
-        return self.call(
-            lambda db: db.execute(
-                "INSERT INTO owners VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (owner) DO UPDATE SET "
-                "generation=excluded.generation, base_url=excluded.base_url, "
-                "token=excluded.token, live=excluded.live",
-                (
-                    owner.owner,
-                    owner.subject,
-                    owner.generation,
-                    owner.base_url,
-                    owner.token,
-                    int(owner.live),
-                ),
-            )
-        )
+        """Store where an owner's streams go; a known owner gets the new address and token.
+
+        A later hand-over than the stored one supersedes it: what the earlier run reported and the
+        backend does not have is dropped, but for its audit, which is sent under the new one.
+        """
+        past = _Past()
+
+        def action() -> int:
+            if not past.known and self._store.generation(owner.owner) < owner.generation:
+                self._end(past, [one for one in self._of(owner.owner) if one.kind != "audit"])
+            for stream in self._of(owner.owner):
+                stream.closed = False
+            return self._clear(past) + self._store.put_owner(owner)
+
+        return self._writer.call(action)
 
     def stream(self, kind: StreamKind, owner: str, name: str) -> Stream:
         """Return a stream, made on first use; its numbers go on where they were."""
         with self._lock:
             stream = self._streams.get((kind, name))
             if stream is not None:
-                stream.closed = False
                 return stream
-            stream = Stream(self._next_id, kind, owner, name)
+            stream = made = Stream(self._next_id, kind, owner, name)
             self._next_id += 1
-            self._streams[kind, name] = stream
-            values = (stream.id, kind, owner, name, 0, ZERO_HASH, 0, ZERO_HASH)
-            self._put_call(
-                lambda db: db.execute("INSERT INTO streams VALUES (?,?,?,?,?,?,?,?)", values)
-            )
+            self._streams[kind, name] = made
+            self._writer.call(lambda: self._store.add_stream(made))
             return stream
 
-    def append(self, stream: Stream, build: Build, *, terminal: bool = False) -> int:
+    def append(self, stream: Stream, build: Build, *, lane: Lane = "audit") -> int:
         """Give an entry its number and queue it for the disk, without waiting for the disk.
 
-        Only when `MAX_PENDING` entries wait already does the caller wait, at most `PATIENCE_S`.
+        Only when `MAX_PENDING` entries or `MAX_PENDING_BYTES` wait already, or the disk's bound is
+        reached, does the caller wait, at most `PATIENCE_S`.
 
         Parameters
         ----------
@@ -224,46 +183,67 @@ class Outbox:
             Where it belongs.
         build
             Makes the entry's bytes once its number is known.
-        terminal
-            Whether it ends the stream; such a row is synced to the disk itself.
+        lane
+            What may happen to it when there is no room. Default ``"audit"``. The row of an
+            ``"end"`` is synced to the disk itself.
 
         Returns
         -------
         int
-            The entry's number, or 0 when the stream was dropped (the backend refused it).
+            The entry's number, or 0 when it was not taken: the stream was dropped (the backend
+            refused it), or a log entry found the outbox full.
 
         Raises
         ------
         OutboxUnavailable
-            When too much waits for the disk.
+            When too much waits for the disk or for the backend.
         """
         with self._lock:
-            if not terminal:
-                self._drained.wait_for(self._may_go_on, PATIENCE_S)
-            if stream.closed:
+            if lane != "end" and not self._has_room(lane):
+                self._writer.room.wait_for(lambda: self._may_go_on(lane), PATIENCE_S)
+            if stream.closed or (lane == "log" and self._writer.full):
                 return 0
-            if self._closing or (self._pending >= MAX_PENDING and not terminal):
-                raise OutboxUnavailable(self._failure or "The outbox cannot keep up with the run.")
+            if self._writer.closing or (lane != "end" and not self._has_room(lane)):
+                raise OutboxUnavailable(self._why_not(lane))
             seq = stream.last_seq + 1
             body, digest = build(seq, stream.last_hash)
             stream.last_seq, stream.last_hash = seq, digest
-            self._pending += 1
-            self._queue.put(_Append(stream, stream.epoch, seq, digest, terminal, body))
+            bulk = len(body) if lane == "log" and len(body) >= BULK_BYTES else 0
+            terminal = lane == "end"
+            self._writer.append(Append(stream, stream.epoch, seq, digest, terminal, bulk, body))
             return seq
 
-    def _may_go_on(self) -> bool:
+    def _has_room(self, lane: Lane) -> bool:
+        writer = self._writer
+        in_memory = writer.pending < MAX_PENDING and writer.pending_bytes < MAX_PENDING_BYTES
+        return in_memory and (lane == "keep" or not writer.full)
+
+    def _may_go_on(self, lane: Lane) -> bool:
         """Whether there is room, or no hope of any."""
-        return self._pending < MAX_PENDING or self._closing or self._failure is not None
+        writer = self._writer
+        if writer.closing or writer.failure is not None:
+            return True
+        # A log entry is left out at once when there is nothing to shorten any more.
+        return self._has_room(lane) or (lane == "log" and writer.full and writer.exhausted)
+
+    def _why_not(self, lane: Lane) -> str:
+        if self.failure is not None:
+            return self.failure
+        if lane == "audit" and self.full:
+            return (
+                f"{self.waiting_bytes >> 20} MiB of reports wait for the backend, as much as may; "
+                "start it with `rootbound up`, or raise ROOTBOUND_LDA_OUTBOX_MAX_BYTES."
+            )
+        return "The outbox cannot keep up with the run."
 
     def call(self, action: Callable[[sqlite3.Connection], Any]) -> Future[None]:
         """Run ``action`` on the writer's connection, in order with the appends."""
-        with self._lock:
-            return self._put_call(action)
 
-    def _put_call(self, action: Callable[[sqlite3.Connection], Any]) -> Future[None]:
-        done: Future[None] = Future()
-        self._queue.put(_Call(action, done))
-        return done
+        def run() -> int:
+            action(self._store.writer)
+            return 0
+
+        return self._writer.call(run)
 
     async def sync(self, timeout_s: float = 10.0) -> None:
         """Wait until everything appended so far is committed.
@@ -278,91 +258,104 @@ class Outbox:
         OutboxUnavailable
             When it did not get there, usually for want of disk space.
         """
-        done = self.call(lambda _: None)
+        done = self._writer.call(lambda: 0)
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.shield(asyncio.wrap_future(done))
         except TimeoutError as error:
-            raise OutboxUnavailable(self._failure or "The outbox does not answer.") from error
+            raise OutboxUnavailable(self.failure or "The outbox does not answer.") from error
 
     # Acknowledging
 
     def acknowledge(self, stream: Stream, seq: int) -> Future[None]:
         """Delete a stream's rows up to ``seq``; the backend has them."""
 
-        def action(db: sqlite3.Connection) -> None:
-            found = db.execute(
-                "SELECT hash FROM rows WHERE stream=? AND seq=?", (stream.id, seq)
-            ).fetchone()
+        def action() -> int:
+            digest = self._store.hash_of(stream, seq)
             with self._lock:
-                stream.acked_seq = max(stream.acked_seq, min(seq, stream.last_seq))
-                stream.acked_hash = found[0] if found else stream.acked_hash
-            db.execute("DELETE FROM rows WHERE stream=? AND seq<=?", (stream.id, seq))
-            db.execute(
-                "UPDATE streams SET acked_seq=?, acked_hash=? WHERE id=?",
-                (stream.acked_seq, stream.acked_hash, stream.id),
-            )
+                if seq > stream.acked_seq:
+                    stream.acked_seq = min(seq, stream.last_seq)
+                    stream.acked_hash = digest or stream.acked_hash
+            self._store.mark_acked(stream)
+            return self._store.delete(stream, 0, seq)
 
-        return self.call(action)
+        return self._writer.call(action, frees=True)
 
     def drop(self, owner: str) -> Future[None]:
         """Forget an owner's unsent rows and take no more; the backend does not want them."""
         with self._lock:
-            mine = [stream for stream in self._streams.values() if stream.owner == owner]
-            for stream in mine:
+            for stream in self._of(owner):
                 stream.closed = True
+
+        past = _Past()
+
+        def action() -> int:
+            if not past.known:
+                self._end(past, self._of(owner))
+            return self._clear(past) + self._store.set_fenced(owner)
+
+        return self._writer.call(action)
+
+    def _of(self, owner: str) -> list[Stream]:
+        return [stream for stream in list(self._streams.values()) if stream.owner == owner]
+
+    def _end(self, past: _Past, streams: list[Stream]) -> None:
+        """Give up what the backend surely lacks; the numbers go on after the rest.
+
+        Done once, in memory; the disk follows in `_clear`, again if its commit fails.
+        """
+        with self._lock:
+            for stream in streams:
                 stream.epoch += 1  # what is still queued belongs to the past
-                # A later generation of the run goes on after what the backend has.
-                stream.last_seq, stream.last_hash = stream.acked_seq, stream.acked_hash
-            values = [(stream.acked_seq, stream.acked_hash, stream.id) for stream in mine]
+                last = stream.acked_seq
+                if stream.kind != "plan":
+                    last = max(last, min(stream.unsure_seq, stream.last_seq))
+                digest = self._store.hash_of(stream, last)
+                if digest is None:
+                    last, digest = stream.acked_seq, stream.acked_hash
+                stream.last_seq, stream.last_hash = last, digest
+                past.ends.append((stream, stream.acked_seq, last))
+            past.known = True
 
-        def action(db: sqlite3.Connection) -> None:
-            db.executemany("DELETE FROM rows WHERE stream=?", [(value[2],) for value in values])
-            db.executemany("UPDATE streams SET last_seq=?, last_hash=? WHERE id=?", values)
-            db.execute("UPDATE owners SET live=0 WHERE owner=?", (owner,))
+    def _clear(self, past: _Past) -> int:
+        """Delete what was given up.
 
-        return self.call(action)
+        What the backend may have, because an answer got lost, keeps its number: an audit entry
+        as it is, an event as a notice.
+        """
+        freed = 0
+        for stream, acked, last in past.ends:
+            freed += self._store.delete(stream, last + 1, None)
+            if stream.kind == "event":
+                for seq in range(acked + 1, last + 1):
+                    freed += self._store.replace(stream, seq, notice(seq, _SUPERSEDED))
+        return freed
 
     def replace(self, stream: Stream, seq: int, body: bytes) -> Future[None]:
         """Put another body in place of a row that the backend will never take."""
-        return self.call(
-            lambda db: db.execute(
-                "UPDATE rows SET body=? WHERE stream=? AND seq=?", (body, stream.id, seq)
-            )
-        )
+        return self._writer.call(lambda: self._store.replace(stream, seq, body))
 
     def set_live(self, owner: str, *, live: bool) -> Future[None]:
         """Record whether an owner still runs."""
-        return self.call(
-            lambda db: db.execute("UPDATE owners SET live=? WHERE owner=?", (int(live), owner))
-        )
+        return self._writer.call(lambda: self._store.set_live(owner, live=live))
 
     # Reading
 
     def owners(self) -> list[Owner]:
         """Return every owner that is live or has rows to send."""
-        rows = self._select(
-            "SELECT o.owner, subject, generation, base_url, token, live FROM owners o "
-            "WHERE live OR EXISTS (SELECT 1 FROM rows r JOIN streams s ON s.id=r.stream "
-            "WHERE s.owner=o.owner)"
-        )
-        return [_owner(row) for row in rows]
+        return self._store.owners()
 
     def owner(self, owner: str) -> Owner | None:
         """Return where an owner's streams go."""
-        rows = self._select(
-            "SELECT owner, subject, generation, base_url, token, live FROM owners WHERE owner=?",
-            (owner,),
-        )
-        return _owner(rows[0]) if rows else None
+        return self._store.owner(owner)
 
     def streams_of(self, owner: str) -> list[Stream]:
         """Return an owner's streams."""
         with self._lock:
-            return [stream for stream in self._streams.values() if stream.owner == owner]
+            return self._of(owner)
 
     def rows(
-        self, stream: Stream, *, limit: int, before_id: int | None = None, after_seq: int = 0
+        self, stream: Stream, *, limit: int, max_bytes: int = 1 << 62, after_seq: int = 0
     ) -> list[Row]:
         """Return a stream's first unsent rows, in order.
 
@@ -372,106 +365,20 @@ class Outbox:
             Whose rows.
         limit
             At most so many.
-        before_id
-            Only rows that were stored before this one.
+        max_bytes
+            At most so many bytes of bodies, but at least one row. Default no bound.
         after_seq
             Only rows with a greater number.
         """
-        bound = before_id if before_id is not None else 1 << 62
-        found = self._select(
-            "SELECT id, seq, terminal, body FROM rows WHERE stream=? AND id<? AND seq>? "
-            "ORDER BY seq LIMIT ?",
-            (stream.id, bound, after_seq, limit),
-        )
-        return [Row(row[0], row[1], bool(row[2]), row[3]) for row in found]
+        return self._store.rows(stream, limit=limit, max_bytes=max_bytes, after_seq=after_seq)
 
     def depth(self) -> int:
         """Return how many rows wait for the backend."""
-        return int(self._select("SELECT count(*) FROM rows")[0][0]) + self._pending
-
-    def _select(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
-        with self._read_lock:
-            return self._reader.execute(query, tuple(values)).fetchall()
-
-    # The writer thread
-
-    def _write_forever(self) -> None:
-        while True:
-            first = self._queue.get()
-            group = [first]
-            while len(group) < _GROUP:
-                try:
-                    group.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
-            stop = None in group
-            self._commit([item for item in group if item is not None])
-            if stop:
-                return
-
-    def _commit(self, group: list[_Append | _Call]) -> None:
-        """Commit one group; waits out a full disk instead of losing what was numbered."""
-        while group:
-            try:
-                self._commit_once(group)
-            except (sqlite3.Error, OSError) as error:
-                with self._lock:
-                    self._failure = (
-                        f"The outbox cannot be written ({error}); free disk space under "
-                        f"{self._path.parent}."
-                    )
-                    self._drained.notify_all()
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
-                if self._closing:
-                    return
-                time.sleep(_RETRY_S)
-                continue
-            self._failure = None
-            break
-        appended = [item for item in group if isinstance(item, _Append)]
         with self._lock:
-            self._pending -= len(appended)
-            self._drained.notify_all()
-        for item in group:
-            if isinstance(item, _Call):
-                item.done.set_result(None)
-        if appended and self.on_commit is not None:
-            self.on_commit({item.stream.owner for item in appended})
-
-    def _commit_once(self, group: list[_Append | _Call]) -> None:
-        db = self._writer
-        durable = any(isinstance(item, _Append) and item.terminal for item in group)
-        db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        db.execute("BEGIN IMMEDIATE")
-        for item in group:
-            if isinstance(item, _Call):
-                item.action(db)
-                continue
-            if item.epoch != item.stream.epoch:
-                continue
-            values = (item.stream.id, item.seq, int(item.terminal), item.hash, item.body)
-            db.execute(
-                "INSERT INTO rows (stream, seq, terminal, hash, body) VALUES (?,?,?,?,?)", values
-            )
-            db.execute(
-                "UPDATE streams SET last_seq=?, last_hash=? WHERE id=?",
-                (item.seq, item.hash, item.stream.id),
-            )
-        db.execute("COMMIT")
+            open_ = [stream for stream in self._streams.values() if not stream.closed]
+            return sum(stream.last_seq - stream.acked_seq for stream in open_)
 
     def close(self) -> None:
         """Write what waits and close the file."""
-        with self._lock:
-            if self._closing:
-                return
-            self._closing = True
-        self._queue.put(None)
-        self._thread.join(timeout=10)
-        self._reader.close()
-        self._writer.close()
-
-
-def _owner(row: Sequence[Any]) -> Owner:
-    owner, subject, generation, base_url, token, live = row
-    return Owner(owner, subject, generation, base_url, token, live=bool(live))
+        if self._writer.close():
+            self._store.close()

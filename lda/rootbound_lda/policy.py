@@ -8,43 +8,38 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from rootbound_lda.audit import AuditRule
+from rootbound_lda.inspection import covered_config
+from rootbound_lda.pins import GRANTED, Pin, identity_of, lineage
+from rootbound_lda.places import (
+    DEVICES,
+    MACHINE,
+    etc,
+    first_met,
+    home,
+    overlaps,
+    secret_paths,
+    system_readable,
+    within,
+)
+
+__all__ = [
+    "READABLE_ENV", "NetworkRule", "Policy", "PolicyError", "ProcessLimits", "RootRefused",
+    "build_policy", "canonical_root", "overlaps", "present_roots", "secret_paths", "within",
+]  # fmt: skip
 
 MAX_PATH_BYTES = 4095
 
 READABLE_ENV = "ROOTBOUND_LDA_READABLE_PATHS"
 """Environment variable with further readable paths, separated like PATH."""
 
-_DEVICES = tuple(
-    Path("/dev") / name for name in ("null", "zero", "full", "random", "urandom", "tty", "ptmx")
-)
-_SYSTEM = (
-    "/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/opt", "/proc",
-    "/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm", "/nix/store",
-    "/snap", "/run/current-system",
-)  # fmt: skip
-# What is never a root: a run that changes these changes the machine.
-_MACHINE = (
-    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run",
-    "/sbin", "/sys", "/usr",
-)  # fmt: skip
-_ETC_SECRETS = frozenset({"shadow", "shadow-", "gshadow", "gshadow-", "sudoers", "sudoers.d"})
-_HOME_SECRETS = (
-    ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".netrc", ".npmrc", ".pypirc",
-    ".git-credentials", ".vault-token", ".password-store", ".terraform.d", ".jupyter", ".mozilla",
-    ".config/gcloud", ".config/gh", ".config/hub", ".config/op", ".config/google-chrome",
-    ".config/git/credentials", ".cargo/credentials", ".cargo/credentials.toml",
-    ".local/share/keyrings", ".local/share/jupyter/runtime", ".ipython/profile_default/security",
-)  # fmt: skip
-_CA_VARIABLES = (
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT",
-    "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS",
-)  # fmt: skip
+_MACHINE = MACHINE
 
 
 class PolicyError(Exception):
@@ -137,6 +132,19 @@ class Policy:
         Folders that can be listed although not everything in them can be read.
     devices
         Device files that can be read and written.
+    watched
+        Those of `readable` that belong to the user: their reads are never folded.
+    audit
+        How much is recorded.
+    secrets
+        Places that nothing may reach, whatever lies around them.
+    covers
+        Files that hold secrets, each with the copy without them to show in its place.
+    pins
+        What the writable folders and the user's readable paths were when they were granted; those
+        of folders that it lacks are added. A path that leads elsewhere by now grants nothing.
+    remarks
+        Sentences for the reader of the run, such as about roots that grant nothing.
     """
 
     run_id: str
@@ -149,36 +157,29 @@ class Policy:
     network: NetworkRule = field(default_factory=NetworkRule)
     process: ProcessLimits = field(default_factory=ProcessLimits)
     listable: tuple[Path, ...] = ()
-    devices: tuple[Path, ...] = _DEVICES
+    devices: tuple[Path, ...] = DEVICES
+    watched: tuple[Path, ...] = ()
+    audit: AuditRule = field(default_factory=AuditRule)
+    secrets: tuple[Path, ...] = ()
+    covers: tuple[tuple[Path, Path], ...] = ()
+    pins: tuple[Pin, ...] = field(default=(), compare=False, repr=False)
+    remarks: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Pin what is writable, so that from now on it is the folder that counts."""
+        known = {pin.path for pin in self.pins}
+        added: list[Pin] = []
+        for path in (*self.writable, self.private_home, self.private_tmp):
+            if path not in known:
+                known.add(path)
+                # One that is gone grants nothing, and has no pin.
+                with suppress(OSError):
+                    added.append(Pin(path))
+        object.__setattr__(self, "pins", (*self.pins, *added))
 
-def within(path: Path, folder: Path) -> bool:
-    """Tell whether a path is a folder or lies in it; both canonical."""
-    return path == folder or folder in path.parents
-
-
-def overlaps(first: Path, second: Path) -> bool:
-    """Tell whether one of two canonical paths holds the other."""
-    return within(first, second) or within(second, first)
-
-
-def _home() -> Path:
-    return Path(os.path.realpath(Path("~").expanduser()))
-
-
-def secret_paths(state_dir: Path) -> tuple[Path, ...]:
-    """Return what no run may read or write: the state folder, Jupyter's and users' secrets."""
-    home = _home()
-    found = [Path(os.path.realpath(state_dir))]
-    found += [Path(os.path.realpath(home / name)) for name in _HOME_SECRETS]
-    for variable in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "XDG_RUNTIME_DIR"):
-        value = os.environ.get(variable, "")
-        if Path(value).is_absolute():
-            found.append(Path(os.path.realpath(value)))
-    data = os.environ.get("JUPYTER_DATA_DIR", "")
-    if Path(data).is_absolute():
-        found.append(Path(os.path.realpath(data)) / "runtime")
-    return tuple(dict.fromkeys(found))
+    def pin_of(self, path: Path) -> Pin | None:
+        """Return the pin of a path, None if it has none."""
+        return next((pin for pin in self.pins if pin.path == path), None)
 
 
 def _clean(path: str, code: str) -> Path:
@@ -239,40 +240,53 @@ def canonical_root(path: str, *, state_dir: Path) -> Path:
             "root-is-filesystem-root",
             "The root of the file system cannot be granted; choose a project folder.",
         )
-    home = _home()
-    if resolved == home:
+    user = home()
+    if identity_of(resolved) == identity_of(user):
         raise RootRefused(
             "root-is-home", "Your home folder itself cannot be granted; choose a folder inside it."
         )
-    state = Path(os.path.realpath(state_dir))
-    if overlaps(resolved, state):
+    if first_met(resolved, [state_dir.resolve()]):
         raise RootRefused(
             "root-protected",
             f"“{path}” holds or lies in Rootbound's state folder; choose another folder.",
         )
-    if within(home, resolved):
+    if within(user, resolved) or identity_of(resolved) in set(lineage(user)):
         raise RootRefused(
             "root-protected", f"“{path}” holds your home folder; choose a folder inside it."
         )
-    for machine in _MACHINE:
-        if within(resolved, Path(os.path.realpath(machine))):
-            raise RootRefused(
-                "root-protected",
-                f"“{path}” belongs to the operating system; choose a project folder.",
-            )
+    above = set(lineage(resolved))
+    if any(identity_of(os.path.realpath(machine)) in above for machine in MACHINE):
+        raise RootRefused(
+            "root-protected",
+            f"“{path}” belongs to the operating system; choose a project folder.",
+        )
     if resolved == Path(os.path.realpath(tempfile.gettempdir())):
         raise RootRefused(
             "root-protected",
             f"“{path}” is shared by all programs for temporary files; choose a folder inside it.",
         )
-    for secret in secret_paths(state_dir):
-        if overlaps(resolved, secret):
+    _refuse_git(path, resolved)
+    secret = first_met(resolved, secret_paths(state_dir))
+    if secret is not None:
+        raise RootRefused(
+            "root-protected",
+            f"“{path}” holds or lies in “{secret}”, where secrets are kept; choose another folder.",
+        )
+    return resolved
+
+
+def _refuse_git(path: str, resolved: Path) -> None:
+    """Refuse a folder of git's own: what a run writes there would run as the user."""
+    for place in (resolved, *resolved.parents):
+        bare = (place / "HEAD").is_file() and all(
+            (place / name).is_dir() for name in ("objects", "refs")
+        )
+        if place.name.lower() == ".git" or bare:
             raise RootRefused(
                 "root-protected",
-                f"“{path}” holds or lies in “{secret}”, where secrets are kept; "
-                "choose another folder.",
+                f"“{path}” is or lies in a git folder, which no agent may change; choose the "
+                "folder of the working tree.",
             )
-    return resolved
 
 
 def build_policy(
@@ -315,7 +329,7 @@ def build_policy(
     network
         Keys `agent` (default false) and `install` (default true).
     limits
-        May hold the fields of `ProcessLimits`; other keys are not about processes.
+        May hold the fields of `ProcessLimits` and `AuditRule`; other keys are for others.
 
     Raises
     ------
@@ -327,31 +341,39 @@ def build_policy(
     repository = Path(repo_path).resolve(strict=True)
     tree = Path(worktree).resolve(strict=True)
     common = Path(git_common_dir).resolve(strict=True)
-    roots = list(present_roots(writable_roots, state_dir=state_dir))
-    if not any(within(repository, root) for root in roots):
+    roots, remarks = _standing_roots(writable_roots, state_dir=state_dir)
+    above = set(lineage(repository))
+    if not any(pin.identity in above for pin in roots):
         raise PolicyError(
             "repo-outside-roots",
-            f"“{repository}” lies in no granted folder; grant it, or a folder that holds it.",
+            f"“{repository}” lies in no granted folder; grant it, or a folder that holds it."
+            + "".join(f" {remark}" for remark in remarks),
         )
-    home, tmp = (_private(Path(private_dir), name) for name in ("home", "tmp"))
+    private_home, tmp = (_private(Path(private_dir), name) for name in ("home", "tmp"))
     secrets = secret_paths(state_dir)
-    readable = [common, *_system_readable(secrets)]
-    readable += [_readable(path, secrets) for path in readable_paths]
-    others = [root for root in roots if not overlaps(root, repository)]
-    etc_files, listable = _etc()
+    watched = [common, *(_readable(path, secrets) for path in readable_paths)]
+    readable = [*watched, *_named_readable(secrets), *system_readable(secrets)]
+    others = [pin for pin in roots if first_met(pin.path, [repository]) is None]
+    etc_files, listable = etc()
     return Policy(
         run_id=run_id,
         worktree=tree,
-        writable=tuple(dict.fromkeys([tree, *others])),
+        writable=tuple(dict.fromkeys([tree, *(pin.path for pin in others)])),
         readable=tuple(dict.fromkeys([*readable, *etc_files])),
         protected=(tree / ".git", common),
-        private_home=home,
+        private_home=private_home,
         private_tmp=tmp,
         network=NetworkRule(
             agent=bool(network.get("agent", False)), install=bool(network.get("install", True))
         ),
         process=_limits(limits),
         listable=listable,
+        watched=tuple(dict.fromkeys(watched)),
+        audit=AuditRule.from_limits(limits),
+        secrets=secrets,
+        covers=covered_config(common, Path(private_dir)),
+        pins=tuple({pin.path: pin for pin in (*others, *_pinned(watched))}.values()),
+        remarks=remarks,
     )
 
 
@@ -369,6 +391,38 @@ def present_roots(roots: Iterable[str], *, state_dir: Path) -> Iterator[Path]:
         except RootRefused as refused:
             if refused.code != "root-missing":
                 raise
+
+
+def _standing_roots(roots: Iterable[str], *, state_dir: Path) -> tuple[list[Pin], tuple[str, ...]]:
+    """Pin the roots that are still the folders that were granted; say which are not.
+
+    Raises
+    ------
+    RootRefused
+        If a folder has become one that cannot be a root.
+    """
+    pins: dict[Path, Pin] = {}
+    remarks: list[str] = []
+    for root in roots:
+        for canonical in present_roots([root], state_dir=state_dir):
+            pin = None
+            if os.fspath(canonical) == os.path.normpath(root):
+                with suppress(OSError):
+                    pin = GRANTED.find(canonical)
+            if pin is None:
+                remarks.append(
+                    f"“{root}” is not the folder that was granted any more, so it grants nothing; "
+                    "remove this root and grant the folder again."
+                )
+            else:
+                pins[canonical] = pin
+    return list(pins.values()), tuple(remarks)
+
+
+def _pinned(paths: Iterable[Path]) -> Iterator[Pin]:
+    for path in paths:
+        with suppress(OSError):
+            yield Pin(path)
 
 
 def _private(folder: Path, name: str) -> Path:
@@ -395,14 +449,13 @@ def _limits(limits: Mapping[str, object]) -> ProcessLimits:
 
 def _readable(path: str, secrets: Iterable[Path]) -> Path:
     resolved = _clean(path, "readable")
-    for secret in secrets:
-        if overlaps(resolved, secret):
-            raise PolicyError(
-                "readable-protected",
-                f"“{path}” holds or lies in “{secret}”, where secrets are kept; "
-                "name a narrower path.",
-            )
-    if resolved in (Path("/"), _home()) or within(_home(), resolved):
+    secret = first_met(resolved, secrets)
+    if secret is not None:
+        raise PolicyError(
+            "readable-protected",
+            f"“{path}” holds or lies in “{secret}”, where secrets are kept; name a narrower path.",
+        )
+    if identity_of(resolved) in set(lineage(home())):
         raise PolicyError(
             "readable-protected",
             f"“{path}” would open your whole home folder; name a folder inside it.",
@@ -410,79 +463,8 @@ def _readable(path: str, secrets: Iterable[Path]) -> Path:
     return resolved
 
 
-def _system_readable(secrets: tuple[Path, ...]) -> Iterator[Path]:
-    """Yield what programs need to start: system folders, interpreters, certificates."""
-    candidates = [Path(name) for name in _SYSTEM]
-    candidates += _interpreters(secrets)
-    for variable in _CA_VARIABLES:
-        value = os.environ.get(variable, "")
-        if value.startswith("/"):
-            candidates.append(Path(value))
-    # A link into /run where systemd resolves names.
-    candidates.append(Path("/etc/resolv.conf"))
+def _named_readable(secrets: Iterable[Path]) -> Iterator[Path]:
+    """Yield what the environment variable names."""
     for text in os.environ.get(READABLE_ENV, "").split(os.pathsep):
         if text:
             yield _readable(text, secrets)
-    home = _home()
-    for candidate in candidates:
-        try:
-            resolved = candidate.resolve(strict=True)
-        except (OSError, RuntimeError):
-            continue
-        if not any(overlaps(resolved, secret) for secret in secrets) and not within(home, resolved):
-            yield resolved
-
-
-def _interpreters(secrets: tuple[Path, ...]) -> Iterator[Path]:
-    """Yield the prefixes of the interpreters in use; of one that holds secrets, its parts."""
-    home = _home()
-    yield Path(sys.base_prefix)
-    yield Path(sys.prefix)
-    for text in os.environ.get("PATH", "").split(os.pathsep):
-        folder = Path(text)
-        if not folder.is_absolute():
-            continue
-        folder = Path(os.path.realpath(folder))
-        if folder.name not in ("bin", "sbin", "shims"):
-            yield folder
-            continue
-        prefix = folder.parent
-        if within(home, prefix) or any(overlaps(prefix, secret) for secret in secrets):
-            yield from (folder, prefix / "lib", prefix / "lib64", prefix / "libexec")
-        else:
-            yield prefix
-
-
-def _etc() -> tuple[list[Path], tuple[Path, ...]]:
-    """Return what is readable of /etc, and what can only be listed.
-
-    Landlock cannot take a file out of a readable folder. Where the user could read secrets in
-    /etc (root can), each entry is named instead and the secrets are left out.
-    """
-    etc = Path("/etc")
-    if not os.access(etc / "shadow", os.R_OK):
-        return [etc], ()
-    files: list[Path] = []
-    listable = [etc]
-    for entry in _entries(etc):
-        if entry.name in _ETC_SECRETS:
-            continue
-        if entry.name in ("ssl", "ssh", "pki"):
-            listable.append(entry)
-            files += [inner for inner in _entries(entry) if not _is_private(inner)]
-        else:
-            files.append(entry)
-    return files, tuple(listable)
-
-
-def _is_private(path: Path) -> bool:
-    return path.name in ("private", "tls") or path.name.endswith("_key")
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError:
-        return []
-    # A symbolic link grants what it points to, and that has its own rule or none.
-    return [entry for entry in entries if not stat.S_ISLNK(entry.lstat().st_mode)]

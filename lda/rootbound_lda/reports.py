@@ -6,14 +6,15 @@ import asyncio
 import codecs
 import contextlib
 from collections.abc import Callable
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
-from .audit import AuditRecord, AuditUnavailable, make_entry
-from .outbox import Outbox, OutboxUnavailable, Stream, now
+from .audit import AuditRecord, AuditUnavailable, encode_entry
+from .outbox import Lane, Outbox, OutboxUnavailable, Stream, now
 from .wire import (
     ErrorText,
+    LogPayload,
     Notice,
     Output,
     Payload,
@@ -28,6 +29,7 @@ COALESCE_S: Final = 0.05
 MAX_TEXT: Final = 32_000
 """Characters of one event; more is split or cut, the whole is in an artifact."""
 
+_LOG: Final = get_args(LogPayload)
 MAX_SOURCE_OUTPUT: Final = 256_000
 """Characters of one command's output that become events."""
 
@@ -51,6 +53,7 @@ class Reporter:
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
+        self._left_out = 0
 
     def __call__(self, payload: Payload) -> None:
         """Append an event, after any text that is still held back.
@@ -152,11 +155,18 @@ class Reporter:
     def _append(self, payload: Payload, *, terminal: bool = False) -> None:
         if self._ended:
             return
+        lane: Lane = "end" if terminal else "log" if isinstance(payload, _LOG) else "keep"
+        if self._left_out and (lane != "log" or not self._outbox.full):
+            count, self._left_out = self._left_out, 0
+            self._put(Notice(f"{count} messages were left out here: the outbox was full."), "keep")
+        if not self._put(payload, lane):
+            self._left_out += 1
 
+    def _put(self, payload: Payload, lane: Lane) -> bool:
         def build(seq: int, _: str) -> tuple[bytes, str]:
             return msgspec.json.encode(event_for(seq, now(), payload)), ""
 
-        self._outbox.append(self._stream, build, terminal=terminal)
+        return self._outbox.append(self._stream, build, lane=lane) > 0
 
 
 def _delta_payload(kind: tuple[str, ...], text: str) -> Payload:
@@ -236,8 +246,7 @@ class RunAudit:
             raise AuditUnavailable(failure)
 
         def build(seq: int, previous: str) -> tuple[bytes, str]:
-            entry = make_entry(record, seq=seq, prev=previous)
-            return msgspec.json.encode(entry), str(entry["hash"])
+            return encode_entry(record, seq=seq, prev=previous)
 
         try:
             self._outbox.append(self._stream, build)
@@ -249,4 +258,4 @@ def post_plan(outbox: Outbox, decomposition_id: str, report: PlanReport) -> None
     """Queue the result of a decomposition."""
     stream = outbox.stream("plan", decomposition_id, decomposition_id)
     body = msgspec.json.encode(report)
-    outbox.append(stream, lambda _seq, _hash: (body, ""), terminal=True)
+    outbox.append(stream, lambda _seq, _hash: (body, ""), lane="end")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,12 +13,18 @@ import msgspec
 
 from . import worktrees
 from .config import write_atomic
-from .execution import Execution, RunRecord
-from .merging import Merged, MergePlan, MergeRefused, merge
+from .execution import Execution
+from .grants import PolicyUpdate
+from .housekeeping import quota_bytes
+from .merging import Merged, MergePlan, MergeRefused, Preview, merge, preview
+from .notebook_diff import by_cell
 from .outbox import Owner, now
+from .records import MAX_RESUMES, RunRecord, load_payload, save_payload
 from .reports import Reporter, RunAudit
+from .sandbox import recover
 from .services import Services
 from .shipper import Shipper
+from .tending import Tender
 from .wire import RunPayload, Status
 
 log = logging.getLogger(__name__)
@@ -69,16 +76,40 @@ class RunManager:
         self._locks: dict[str, asyncio.Lock] = {}
         self._closing = False
         self.shipper = Shipper(services.outbox, self.fenced)
+        self.tender = Tender(
+            services,
+            self._records.values,
+            self._live.__contains__,
+            quota_bytes(os.environ.get("ROOTBOUND_WORKTREE_QUOTA_GB")),
+        )
 
     # Life of the process
 
     async def start(self) -> None:
-        """Give every run that an earlier process left live its end, then begin to ship."""
+        """Go on with the runs that an earlier process left live, and begin to ship."""
         await asyncio.to_thread(self._load)
-        for record in self._records.values():
-            if record.live:
-                await self._bury(record)
         await self.shipper.start()
+        for record in list(self._records.values()):
+            if record.live and (obstacle := await self._resume(record)):
+                await self._bury(record, obstacle)
+        self.tender.wake()
+
+    async def _resume(self, record: RunRecord) -> str:
+        """Go on with a run from its journal; return why not, if that is not possible."""
+        folder = self._services.config.runs / record.attempt_id
+        payload = await asyncio.to_thread(load_payload, folder)
+        if payload is None or payload.lease_generation != record.lease_generation:
+            return LOST
+        if record.resumes >= MAX_RESUMES:
+            return (
+                f"The LDA ended {record.resumes + 1} times during the run, which is not begun "
+                "again. The branch is kept; read the LDA's log, then retry the task."
+            )
+        record.resumes += 1
+        record.boot_id = self._services.config.boot_id
+        await asyncio.to_thread(self._save, record)
+        await self._launch(payload, record)
+        return ""
 
     def _load(self) -> None:
         decoder = msgspec.json.Decoder(RunRecord)
@@ -91,27 +122,36 @@ class RunManager:
             self._records[record.attempt_id] = record
         worktrees.empty_trash(self._services.config.worktrees)
 
-    async def _bury(self, record: RunRecord) -> None:
+    async def _bury(self, record: RunRecord, why: str) -> None:
         record.state, record.failure = "FAILED", "LDA_LOST"
-        self._reporter(record).end(Status("FAILED", "LDA_LOST", LOST, record.head_commit))
+        # What its commands did last may not have been taken out of their rings yet.
+        audit = RunAudit(self._services.outbox, record.attempt_id, record.run_id)
+        private = self._services.config.runs / record.attempt_id
+        await asyncio.to_thread(recover, str(private), audit)
+        self._reporter(record).end(Status("FAILED", "LDA_LOST", why, record.head_commit))
         await asyncio.wrap_future(self._services.outbox.set_live(record.attempt_id, live=False))
         await asyncio.to_thread(self._save, record)
 
     async def stop(self) -> None:
-        """End every live run as lost, and give its report a moment to leave."""
+        """Leave every live run to the next process, and give its reports a moment to leave."""
         self._closing = True
         live = list(self._live.values())
         for run in live:
-            run.execution.stop("LDA_LOST", LOST)
+            run.execution.suspend()
         if live:
             await asyncio.wait([run.task for run in live], timeout=15)
             await self.shipper.drain(timeout_s=2)
+        await self.tender.stop()
         await self.shipper.stop()
 
     @property
     def live_count(self) -> int:
         """How many runs go on."""
         return len(self._live)
+
+    def roots(self) -> list[str]:
+        """Return the roots that live runs were granted, sorted."""
+        return sorted({root for run in self._live.values() for root in run.execution.live.roots})
 
     # Requests
 
@@ -154,8 +194,15 @@ class RunManager:
             title=payload.task.title,
             task_id=payload.task.id,
         )
-        outbox, ingest = self._services.outbox, payload.ingest
+        folder = self._services.config.runs / attempt
+        await asyncio.to_thread(save_payload, folder, payload)
         await asyncio.to_thread(self._save, record)
+        await self._launch(payload, record)
+        return record
+
+    async def _launch(self, payload: RunPayload, record: RunRecord) -> None:
+        """Set a run going, at its beginning or where it was."""
+        attempt, outbox, ingest = record.attempt_id, self._services.outbox, payload.ingest
         opened = outbox.open_owner(
             Owner(
                 attempt,
@@ -180,7 +227,6 @@ class RunManager:
         task = asyncio.create_task(self._carry_out(execution), name=f"run {attempt}")
         self._live[attempt] = _Live(execution, task)
         self.shipper.wake(attempt)
-        return record
 
     async def _carry_out(self, execution: Execution) -> None:
         attempt = execution.record.attempt_id
@@ -190,7 +236,10 @@ class RunManager:
             mine = self._live.get(attempt)
             if mine is not None and mine.execution is execution:
                 del self._live[attempt]
-                self._services.outbox.set_live(attempt, live=False)
+                if not self._closing:
+                    self.tender.wake()
+                if not execution.suspended:
+                    self._services.outbox.set_live(attempt, live=False)
             self.shipper.wake(attempt)
 
     async def _silence(self, attempt: str) -> None:
@@ -221,6 +270,38 @@ class RunManager:
         if run is not None:
             run.execution.stop("CANCELLED", "The run was cancelled; its branch is kept.")
         return {"state": record.state}
+
+    def message(self, attempt: str, text: str) -> dict[str, Any]:
+        """Tell the agent of a live run something; its next request carries it.
+
+        Raises
+        ------
+        RunRefused
+            404 when it is not known, 409 ``run-over`` when it has ended.
+        """
+        record = self._known(attempt)
+        run = self._live.get(attempt)
+        if run is None:
+            raise RunRefused(409, "run-over", "The run has ended; start a new attempt instead.")
+        run.execution.tell(text)
+        return {"state": record.state}
+
+    async def change_policy(self, attempt: str, update: PolicyUpdate) -> dict[str, Any]:
+        """Put other grants in force for a run that goes on.
+
+        Raises
+        ------
+        RunRefused
+            404 when it is not known, 409 ``run-over`` when it has ended, ``fenced`` when the
+            update belongs to another hand-over.
+        """
+        record = self._known(attempt)
+        run = self._live.get(attempt)
+        if run is None:
+            raise RunRefused(409, "run-over", "The run has ended; its policy does not change.")
+        if update.lease_generation != record.lease_generation:
+            raise RunRefused(409, "fenced", "This policy belongs to another hand-over.")
+        return await run.execution.live.adopt(update)
 
     def describe(self, attempt: str) -> dict[str, Any]:
         """Return what is known of a run.
@@ -258,7 +339,35 @@ class RunManager:
         git = await self._git(record)
         if record.base_commit is None or record.head_commit is None:
             raise RunRefused(409, "no-commit", "The attempt has not committed anything yet.")
-        return await worktrees.diff(git.git, record.base_commit, record.head_commit)
+        found = await worktrees.diff(git.git, record.base_commit, record.head_commit)
+        await by_cell(git.git, found)
+        return found
+
+    async def merge_preview(self, attempt: str) -> Preview:
+        """Return what merging an attempt would do now.
+
+        Raises
+        ------
+        RunRefused
+            404 when it is not known, 409 ``no-commit`` when it has not committed anything.
+        MergeRefused
+            When its base branch is gone.
+        """
+        record = self._known(attempt)
+        if record.head_commit is None:
+            raise RunRefused(409, "no-commit", "The attempt has not committed anything yet.")
+        repo = await self._git(record)
+        return await preview(repo, self._plan(record, record.head_commit, ""))
+
+    def _plan(self, record: RunRecord, head: str, message: str) -> MergePlan:
+        return MergePlan(
+            branch=f"attempt/{record.attempt_id}",
+            head=head,
+            base_branch=record.base_branch or "",
+            message=message or record.title,
+            attempt_id=record.attempt_id,
+            task_id=record.task_id,
+        )
 
     async def merge(self, attempt: str, head: str, message: str) -> Merged:
         """Merge an attempt into its base branch; its worktree is taken away then.
@@ -279,17 +388,12 @@ class RunManager:
                     "head-moved", "The attempt is not at the reviewed commit; review it again."
                 )
             repo = await self._git(record)
-            plan = MergePlan(
-                branch=f"attempt/{attempt}",
-                head=head,
-                base_branch=record.base_branch or "",
-                message=message or record.title,
-                attempt_id=attempt,
-                task_id=record.task_id,
-            )
+            plan = self._plan(record, head, message)
             async with self._services.locks(repo.git.common_dir):
                 merged = await merge(repo, plan)
                 await worktrees.remove_worktree(repo.git, self._services.config.worktrees / attempt)
+            record.merged = True
+            await asyncio.to_thread(self._save, record)
             return merged
 
     async def discard(self, attempt: str) -> None:

@@ -7,7 +7,8 @@ import errno
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -15,155 +16,28 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from .auth import AuthError, Verifier
+from .advice import canonical_readable
+from .auth import Verifier, VerifyKeys
+from .bodies import KeyTestRequest, MergeRequest, MessageRequest, RepoRequest, RootRequest
 from .config import version
+from .door import Door
 from .git import GitError
+from .grants import PolicyUpdate
+from .keys import REPLAY_KEY, KeyMissing
 from .merging import MergeRefused
 from .outbox import OutboxUnavailable
+from .pins import GRANTED
 from .plans import PlanManager
-from .policy import RootRefused, canonical_root, present_roots
+from .policy import PolicyError, canonical_root, present_roots
+from .problems import problem
 from .runs import RunManager, RunRefused
 from .services import Services
-from .wire import MergeRequest, PlanPayload, RepoRequest, RootRequest, RunPayload
+from .wire import PlanPayload, RunPayload
 from .worktrees import RepoRefused, open_repository
 
-MAX_BODY_BYTES: Final = 2 * 1024 * 1024
-BODY_TIMEOUT_S: Final = 15.0
-_PROBLEMS: Final = "https://rootbound.dev/problems/"
-_TITLES: Final = {
-    400: "Bad request",
-    401: "Not authenticated",
-    403: "Forbidden",
-    404: "Not found",
-    405: "Method not allowed",
-    408: "Request timeout",
-    409: "Conflict",
-    413: "Body too large",
-    415: "Unsupported media type",
-    421: "Misdirected request",
-    422: "Not acceptable",
-    500: "Internal error",
-    503: "Not available",
-}
 T = TypeVar("T")
-
-
-def problem(status: int, code: str, detail: str, **extras: Any) -> Response:
-    """Return an error as RFC 9457 ``application/problem+json``."""
-    body = {
-        "type": f"{_PROBLEMS}{code}",
-        "title": _TITLES.get(status, "Error"),
-        "status": status,
-        "detail": detail,
-        "code": code,
-        **extras,
-    }
-    return JSONResponse(body, status, media_type="application/problem+json")
-
-
-class Door:
-    """Lets in only what the backend sends, and only with a token for this very request.
-
-    Parameters
-    ----------
-    app
-        What is behind it.
-    verifier
-        Checks tokens.
-    hosts
-        Values of ``Host`` that mean this process.
-    """
-
-    def __init__(self, app: ASGIApp, verifier: Verifier, hosts: frozenset[str]) -> None:
-        self._app = app
-        self._verifier = verifier
-        self._hosts = hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check a request, read its body, and pass both on."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            raise RuntimeError(f"The LDA does not speak {scope['type']}.")
-        request = Request(scope, receive)
-        refusal = self._refusal(request)
-        if refusal is None:
-            try:
-                async with asyncio.timeout(BODY_TIMEOUT_S):
-                    body = await _read(request)
-                self._check(request, body)
-            except AuthError as error:
-                refusal = problem(401, error.code, str(error))
-                refusal.headers["WWW-Authenticate"] = "Bearer"
-            except _TooLargeError:
-                refusal = problem(413, "body-too-large", "The body is too large.")
-            except TimeoutError:
-                refusal = problem(408, "body-timeout", "The body did not arrive in time.")
-        if refusal is not None:
-            refusal.headers["Connection"] = "close"
-            await refusal(scope, receive, send)
-            return
-        await self._app(scope, _replay(body, receive), send)
-
-    def _refusal(self, request: Request) -> Response | None:
-        """Refuse what a browser, or a name that was rebound, would send."""
-        headers = request.headers
-        if headers.getlist("host") not in ([host] for host in self._hosts):
-            return problem(421, "host-foreign", "This host is not served here.")
-        if "origin" in headers:
-            return problem(403, "origin-refused", "Requests from web pages are not served.")
-        if "cookie" in headers:
-            return problem(403, "cookie-refused", "Requests with cookies are not served.")
-        if headers.get("sec-fetch-site") not in (None, "none"):
-            return problem(403, "origin-refused", "Requests from web pages are not served.")
-        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if (has_body or kind) and kind != "application/json":
-            return problem(415, "not-json", "Send application/json.")
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
-            return problem(413, "body-too-large", "The body is too large.")
-        return None
-
-    def _check(self, request: Request, body: bytes) -> None:
-        raw = request.scope.get("raw_path") or request.url.path.encode()
-        query = request.scope.get("query_string", b"")
-        target = raw.split(b"?", 1)[0] + (b"?" + query if query else b"")
-        tokens = request.headers.getlist("authorization")
-        header = tokens[0] if len(tokens) == 1 else None
-        self._verifier.verify(header, request.method, target.decode("latin-1"), body)
-
-
-class _TooLargeError(Exception):
-    """The body is larger than allowed."""
-
-
-async def _read(request: Request) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise _TooLargeError
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Give the body, which was read to check it, to the app once more."""
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
 
 
 async def _body(request: Request, kind: type[T]) -> T:
@@ -201,9 +75,16 @@ class Api:
             ("GET", "/runs", self.list_runs),
             ("GET", "/runs/{id}", self.get_run),
             ("POST", "/runs/{id}/cancel", self.cancel),
+            ("POST", "/runs/{id}/messages", self.message),
+            ("POST", "/runs/{id}/policy", self.policy),
             ("GET", "/runs/{id}/diff", self.diff),
+            ("GET", "/runs/{id}/merge-preview", self.merge_preview),
             ("POST", "/runs/{id}/merge", self.merge),
             ("POST", "/runs/{id}/discard", self.discard),
+            ("GET", "/worktrees", self.worktrees),
+            ("POST", "/worktrees/tend", self.tend_worktrees),
+            ("POST", "/agents/test", self.test_agent),
+            ("GET", "/keys", self.keys),
             ("POST", "/plans", self.plan),
             ("POST", "/roots/validate", self.validate_root),
             ("POST", "/repos/validate", self.validate_repo),
@@ -227,9 +108,24 @@ class Api:
         """Cancel a run."""
         return JSONResponse(self._runs.cancel(request.path_params["id"]), 202)
 
+    async def message(self, request: Request) -> Response:
+        """Tell the agent of a run something while it works."""
+        wanted = await _body(request, MessageRequest)
+        return JSONResponse(self._runs.message(request.path_params["id"], wanted.text), 202)
+
+    async def policy(self, request: Request) -> Response:
+        """Change what a run may do while it goes on."""
+        update = await _body(request, PolicyUpdate)
+        return JSONResponse(await self._runs.change_policy(request.path_params["id"], update))
+
     async def diff(self, request: Request) -> Response:
         """Return a run's diff."""
         return JSONResponse(await self._runs.diff(request.path_params["id"]))
+
+    async def merge_preview(self, request: Request) -> Response:
+        """Say what merging a run's branch would do."""
+        found = await self._runs.merge_preview(request.path_params["id"])
+        return JSONResponse(asdict(found))
 
     async def merge(self, request: Request) -> Response:
         """Merge a run's branch."""
@@ -250,6 +146,34 @@ class Api:
         await self._runs.discard(request.path_params["id"])
         return JSONResponse({"discarded": True})
 
+    async def worktrees(self, _: Request) -> Response:
+        """List the worktrees with their sizes."""
+        return JSONResponse(await self._runs.tender.inventory())
+
+    async def tend_worktrees(self, _: Request) -> Response:
+        """Remove the worktrees that nobody can miss."""
+        return JSONResponse({"removed": await self._runs.tender.tend()})
+
+    async def test_agent(self, request: Request) -> Response:
+        """Ask a profile's model one question."""
+        wanted = await _body(request, KeyTestRequest)
+        module = await self._services.module("trial")
+        config, keys = wanted.agent_config, self._services.keys
+        try:
+            key = REPLAY_KEY if config.is_replay else keys.resolve(config.provider, config.key_name)
+        except KeyMissing as error:
+            return JSONResponse({"ok": False, "failure": "PROVIDER_AUTH", "message": str(error)})
+        urls = self._services.config.model_urls
+        return JSONResponse(await module.try_profile(config, key, urls))
+
+    async def keys(self, request: Request) -> Response:
+        """Say where the keys of these names come from; never a key."""
+        names = [name for name in request.query_params.get("names", "").split(",") if name][:50]
+        found = await asyncio.to_thread(
+            lambda: [{"name": name, "source": self._services.keys.source(name)} for name in names]
+        )
+        return JSONResponse({"keys": found})
+
     async def plan(self, request: Request) -> Response:
         """Start a decomposition."""
         return JSONResponse(await self._plans.submit(await _body(request, PlanPayload)), 202)
@@ -257,9 +181,13 @@ class Api:
     async def validate_root(self, request: Request) -> Response:
         """Check a folder that is to be granted."""
         wanted = await _body(request, RootRequest)
+        check = canonical_root if wanted.access == "WRITE" else canonical_readable
         canonical = await asyncio.to_thread(
-            canonical_root, wanted.path, state_dir=self._services.config.home
+            check, wanted.path, state_dir=self._services.config.home
         )
+        if wanted.access == "WRITE":
+            # From now on the folder counts, not its name.
+            await asyncio.to_thread(GRANTED.grant, canonical)
         return JSONResponse({"path": wanted.path, "canonical_path": str(canonical)})
 
     async def validate_repo(self, request: Request) -> Response:
@@ -295,7 +223,7 @@ class Api:
                 "id": config.lda_id,
                 "boot_id": config.boot_id,
                 "sandbox": {"tier": facts.tier, "facts": facts.facts, "missing": facts.missing},
-                "roots": [],
+                "roots": self._runs.roots(),
                 "outbox_depth": depth,
                 "live_runs": self._runs.live_count,
             }
@@ -311,7 +239,7 @@ async def _on_error(_: Request, error: Exception) -> Response:
         return problem(error.status, error.code, str(error))
     if isinstance(error, MergeRefused):
         return problem(409, error.code, str(error), **error.extras)
-    if isinstance(error, RepoRefused | RootRefused):
+    if isinstance(error, RepoRefused | PolicyError):
         return problem(422, error.code, str(error))
     if isinstance(error, GitError):
         return problem(409, "git-failed", str(error))
@@ -323,7 +251,7 @@ async def _on_error(_: Request, error: Exception) -> Response:
 
 
 def build_app(
-    services: Services, *, public_key: bytes, port: int, announce: Callable[[], None]
+    services: Services, *, keys: VerifyKeys, port: int, announce: Callable[[], None]
 ) -> ASGIApp:
     """Build the whole application.
 
@@ -331,8 +259,8 @@ def build_app(
     ----------
     services
         What it works with; started and stopped with the application.
-    public_key
-        The backend's public key, PEM.
+    keys
+        The backend's public keys.
     port
         Where it listens, for the ``Host`` check.
     announce
@@ -362,7 +290,7 @@ def build_app(
             services.outbox.close()
 
     handled: list[type[Exception]] = [
-        HTTPException, RunRefused, MergeRefused, RepoRefused, RootRefused, GitError,
+        HTTPException, RunRefused, MergeRefused, RepoRefused, PolicyError, GitError,
         OutboxUnavailable, OSError, Exception,
     ]  # fmt: skip
     app = Starlette(
@@ -371,7 +299,7 @@ def build_app(
         exception_handlers=dict.fromkeys(handled, _on_error),
     )
     hosts = frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost"))
-    return Door(app, Verifier(public_key, services.config.audience), hosts)
+    return Door(app, Verifier(keys, services.config.audience), hosts)
 
 
 async def _warm(services: Services) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from .baseline import Baselines
 from .config import Config
 from .git import RepositoryLocks
 from .keys import Keys
@@ -32,11 +33,21 @@ class Services:
     sandbox: Sandbox = field(default_factory=Sandbox)
     facts: SandboxFacts = field(default_factory=lambda: SandboxFacts("F", {}, ["Still probing."]))
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    cache_locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    _baselines: Baselines | None = None
     _modules: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
+
+    @property
+    def baselines(self) -> Baselines:
+        """What gates said about base commits."""
+        if self._baselines is None:
+            self._baselines = Baselines(self.config.baselines)
+        return self._baselines
 
     async def start(self) -> None:
         """Probe and start the sandbox; a machine without one gets tier F, and no commands."""
-        self.facts = await probe()
+        self.facts = await probe(bubblewrap=self.config.bubblewrap)
+        self.sandbox = Sandbox(wall=self.facts.wall)
         if self.facts.tier != "F":
             try:
                 await self.sandbox.start()

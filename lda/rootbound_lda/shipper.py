@@ -14,17 +14,23 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from .outbox import Outbox, Owner, Row, Stream, now
+from .outbox import MAX_BATCH_ROWS, Outbox, Owner, Row, Stream, now
 from .wire import Notice, event_for
 
 log = logging.getLogger(__name__)
 
-BATCH_ROWS: Final = 500
-BATCH_BYTES: Final = 1024 * 1024
+FIRST_BATCH_ROWS: Final = 500
+MIN_BATCH_ROWS: Final = 100
+BATCH_BYTES: Final = 2 * 1024 * 1024
+QUICK_S: Final = 0.5
+SLOW_S: Final = 3.0
+MAX_POSTS: Final = 8
+"""Batches under way at a time, of all owners: a long backlog must not fill the memory."""
+
 COALESCE_S: Final = 0.05
 HEARTBEAT_S: Final = 15.0
 BACKOFF_START_S: Final = 0.2
-BACKOFF_MAX_S: Final = 30.0
+BACKOFF_MAX_S: Final = 10.0
 STUCK_S: Final = 60.0
 _GONE: Final = (404, 410)
 _MALFORMED: Final = (400, 413, 422)
@@ -39,6 +45,30 @@ class _Answer:
     fenced: bool = False
     refused: str | None = None
     retry: str | None = None
+
+
+@dataclass(slots=True)
+class Pace:
+    """How many rows one post carries: more while the backend takes full ones quickly.
+
+    Attributes
+    ----------
+    rows
+        Rows of the next batch at most.
+    """
+
+    rows: int = FIRST_BATCH_ROWS
+
+    def went(self, sent: int, took_s: float) -> None:
+        """Learn from a post that was acknowledged."""
+        if took_s >= SLOW_S:
+            self.failed()
+        elif sent >= self.rows and took_s <= QUICK_S:
+            self.rows = min(2 * self.rows, MAX_BATCH_ROWS)
+
+    def failed(self) -> None:
+        """Learn from a post that was not."""
+        self.rows = max(self.rows // 2, MIN_BATCH_ROWS)
 
 
 class Shipper:
@@ -66,6 +96,9 @@ class Shipper:
         self._heartbeat_s = heartbeat_s
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
+        self._paces: dict[str, Pace] = {}
+        self._answered = asyncio.Event()
+        self._slots = asyncio.Semaphore(MAX_POSTS)
         self._stuck_until: dict[int, float] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx.AsyncClient | None = None
@@ -75,15 +108,17 @@ class Shipper:
         self._loop = asyncio.get_running_loop()
         # Environment proxies must not see the ingest token.
         self._client = httpx.AsyncClient(timeout=httpx.Timeout(30, connect=5), trust_env=False)
-        self._outbox.on_commit = self._committed
+        self._outbox.set_on_commit(self._committed)
         for owner in await asyncio.to_thread(self._outbox.owners):
             self.wake(owner.owner)
 
     def _committed(self, owners: set[str]) -> None:
         """Wake the owners' tasks; comes from the outbox's thread."""
         loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._wake_all, owners)
+        # The loop may be closed by now; the next process looks for rows by itself.
+        with contextlib.suppress(RuntimeError):
+            if loop is not None:
+                loop.call_soon_threadsafe(self._wake_all, owners)
 
     def _wake_all(self, owners: set[str]) -> None:
         for owner in owners:
@@ -120,7 +155,7 @@ class Shipper:
 
     async def stop(self) -> None:
         """Stop sending; what is left is sent by the next process."""
-        self._outbox.on_commit = None
+        self._outbox.set_on_commit(None)
         tasks = [task for task in self._tasks.values() if not task.done()]
         for task in tasks:
             task.cancel()
@@ -131,109 +166,145 @@ class Shipper:
     async def _ship(self, name: str) -> None:
         """Send one owner's rows and heartbeats until there is nothing left to say."""
         wake = self._wakes[name]
-        failures, last_post = 0, 0.0
+        pace = self._paces.setdefault(name, Pace())
+        failures, last_post, hurry = 0, 0.0, False
         while True:
             with contextlib.suppress(TimeoutError):
                 # Not wait_for, which can swallow a cancellation.
                 async with asyncio.timeout(self._heartbeat_s):
                     await wake.wait()
             wake.clear()
-            # The first row after a pause leaves at once, the next ones together.
-            await asyncio.sleep(max(0.0, COALESCE_S - (time.monotonic() - last_post)))
+            if not hurry:
+                # The first row after a pause leaves at once, the next ones together.
+                await asyncio.sleep(max(0.0, COALESCE_S - (time.monotonic() - last_post)))
             owner = await asyncio.to_thread(self._outbox.owner, name)
-            if owner is None:
+            if owner is None or owner.fenced:
                 return
             due = owner.live and time.monotonic() - last_post >= self._heartbeat_s
             try:
-                more = await self._round(owner, heartbeat=due)
+                sent = await self._round(owner, pace, heartbeat=due)
             except _RetryLaterError as error:
+                pace.failed()
                 failures += 1
                 if failures in (1, 10) or failures % 100 == 0:
                     log.warning("Reports of %s wait for the backend: %s", name, error)
                 ceiling = min(BACKOFF_MAX_S, BACKOFF_START_S * 2 ** min(failures, 12))
-                await asyncio.sleep(random.uniform(ceiling / 2, ceiling))  # noqa: S311 - jitter
+                await self._back_off(random.uniform(ceiling / 2, ceiling))  # noqa: S311 - jitter
                 wake.set()
                 continue
-            failures = 0
-            if more is not None:
+            if failures:
+                failures = 0
+                self._answered.set()
+                self._answered = asyncio.Event()
+            if sent is not None:
                 last_post = time.monotonic()
-            if more:
+            # A full batch is followed by the next one at once.
+            hurry = sent is not None and sent >= min(pace.rows, FIRST_BATCH_ROWS)
+            if sent:
                 wake.set()
             elif not owner.live and not wake.is_set():
                 return
 
-    async def _round(self, owner: Owner, *, heartbeat: bool) -> bool | None:
+    async def _back_off(self, delay_s: float) -> None:
+        """Wait before the next try, or until the backend answers somebody else."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._answered.wait()
+
+    async def _round(self, owner: Owner, pace: Pace, *, heartbeat: bool) -> int | None:
         """Send one batch of each stream.
 
         Returns
         -------
-        bool or None
-            Whether there may be more; ``None`` when nothing was sent.
+        int or None
+            Rows of the largest batch; ``None`` when nothing was sent, 0 for a heartbeat.
         """
         streams = self._outbox.streams_of(owner.owner)
         events = next((stream for stream in streams if stream.kind == "event"), None)
-        batch = await self._next(events) if events else []
-        terminal = next((row.id for row in batch if row.terminal), None)
-        sent = False
-        for audit in (stream for stream in streams if stream.kind == "audit"):
-            if time.monotonic() < self._stuck_until.get(audit.id, 0.0):
-                continue
-            # A run's audit is with the backend before the run's end is.
-            while rows := await self._next(audit, before_id=terminal):
-                sent = True
-                if not await self._post(owner, audit, rows) or terminal is None:
-                    break
-        if batch and events is not None:
-            sent = True
-            await self._post(owner, events, batch)
-        for plan in (stream for stream in streams if stream.kind == "plan"):
-            if rows := await self._next(plan):
-                sent = True
-                await self._post(owner, plan, rows[:1])
+        async with self._slots:
+            sent = 0
+            batch = await self._next(events, pace) if events else []
+            terminal = any(row.terminal for row in batch)
+            for audit in (stream for stream in streams if stream.kind == "audit"):
+                if time.monotonic() >= self._stuck_until.get(audit.id, 0.0):
+                    sent = max(sent, await self._send_audit(owner, audit, pace, whole=terminal))
+            if batch and events is not None and not events.closed:
+                sent = max(sent, len(batch))
+                await self._post(owner, events, batch, pace)
+            for plan in (stream for stream in streams if stream.kind == "plan"):
+                if rows := await self._next(plan, pace):
+                    sent = max(sent, 1)
+                    await self._post(owner, plan, rows[:1], pace)
         if sent:
-            return True
+            return sent
         if heartbeat and events is not None:
-            await self._post(owner, events, [])
-            return False
+            await self._post(owner, events, [], pace)
+            return 0
         return None
 
-    async def _next(self, stream: Stream, *, before_id: int | None = None) -> list[Row]:
-        """Return the next rows of a stream, bounded in number and size."""
-        rows = await asyncio.to_thread(
-            self._outbox.rows, stream, limit=BATCH_ROWS, before_id=before_id
-        )
-        size = 0
-        for index, row in enumerate(rows):
-            size += len(row.body)
-            if size > BATCH_BYTES and index:
-                return rows[:index]
-        return rows
+    async def _send_audit(self, owner: Owner, audit: Stream, pace: Pace, *, whole: bool) -> int:
+        """Send one batch of a run's audit, or all: it is with the backend before the run's end."""
+        last, sent = audit.last_seq, 0
+        while rows := await self._next(audit, pace):
+            sent = max(sent, len(rows))
+            if not await self._post(owner, audit, rows, pace) or not whole:
+                break
+            if audit.acked_seq >= last:
+                break
+        return sent
 
-    async def _post(self, owner: Owner, stream: Stream, rows: list[Row]) -> bool:
+    async def _next(self, stream: Stream, pace: Pace) -> list[Row]:
+        """Return the next rows of a stream, bounded in number and size."""
+        if stream.closed:
+            return []
+        return await asyncio.to_thread(
+            self._outbox.rows, stream, limit=pace.rows, max_bytes=BATCH_BYTES,
+            after_seq=stream.acked_seq,
+        )  # fmt: skip
+
+    async def _post(self, owner: Owner, stream: Stream, rows: list[Row], pace: Pace) -> bool:
         """Send rows and deal with the answer; false when the stream is to be left alone."""
+        began = time.monotonic()
         answer = await self._send(owner, stream, rows)
         if answer.retry is not None:
+            if rows:
+                # It may have stored them: a later hand-over must not use their numbers again.
+                stream.unsure_seq = max(stream.unsure_seq, rows[-1].seq)
             raise _RetryLaterError(answer.retry)
         if answer.fenced:
-            log.warning("The backend refused run %s: it has another run for it.", owner.owner)
-            dropped = self._outbox.drop(owner.owner)
-            self._on_fenced(owner.owner)
-            await asyncio.wrap_future(dropped)
+            waiting = sum(one.last_seq - one.acked_seq for one in self._of(owner))
+            log.warning(
+                "The backend does not want run %s any more (hand-over %d): %d reports are dropped.",
+                owner.owner, owner.generation, waiting,
+            )  # fmt: skip
+            await self._give_up(owner)
             return False
         if answer.expected is not None:
-            return await self._resend(owner, stream, answer.expected)
+            return await self._resend(owner, stream, answer.expected, pace)
         if answer.refused is not None:
-            return await self._refused(owner, stream, rows, answer.refused)
+            return await self._refused(owner, stream, rows, answer.refused, pace)
+        pace.went(len(rows), time.monotonic() - began)
         if rows and answer.acknowledged is not None:
             seq = rows[0].seq if stream.kind == "plan" else answer.acknowledged
             await asyncio.wrap_future(self._outbox.acknowledge(stream, seq))
         return True
 
-    async def _resend(self, owner: Owner, stream: Stream, expected: int) -> bool:
+    def _of(self, owner: Owner) -> list[Stream]:
+        return self._outbox.streams_of(owner.owner)
+
+    async def _give_up(self, owner: Owner) -> None:
+        current = await asyncio.to_thread(self._outbox.owner, owner.owner)
+        if current is not None and current.generation != owner.generation:
+            return  # a later hand-over is here already; the answer was for the one before
+        dropped = self._outbox.drop(owner.owner)
+        self._on_fenced(owner.owner)
+        await asyncio.wrap_future(dropped)
+
+    async def _resend(self, owner: Owner, stream: Stream, expected: int, pace: Pace) -> bool:
         """Go on where the backend wants it: it may have more or fewer than we think."""
         if expected > 1:
             await asyncio.wrap_future(self._outbox.acknowledge(stream, expected - 1))
-        rows = await self._next(stream)
+        rows = await self._next(stream, pace)
         if rows and rows[0].seq > expected:
             # The backend lost what it had acknowledged; nobody can close that hole.
             log.error(
@@ -242,16 +313,17 @@ class Shipper:
                 expected,
                 owner.owner,
             )
-            dropped = self._outbox.drop(owner.owner)
-            self._on_fenced(owner.owner)
-            await asyncio.wrap_future(dropped)
+            await self._give_up(owner)
             return False
         return True
 
-    async def _refused(self, owner: Owner, stream: Stream, rows: list[Row], why: str) -> bool:
+    async def _refused(
+        self, owner: Owner, stream: Stream, rows: list[Row], why: str, pace: Pace
+    ) -> bool:
         """Find the row that the backend will not take, and say so in its place."""
         if len(rows) > 1:
-            return await self._post(owner, stream, rows[: len(rows) // 2])
+            pace.failed()
+            return await self._post(owner, stream, rows[: len(rows) // 2], pace)
         if stream.kind == "audit":
             # Nothing may be changed or left out in a chain; the run's end must not wait for it.
             log.error("The backend refused audit entries of %s: %s", owner.owner, why)

@@ -14,39 +14,14 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-Identifier = Annotated[str, Meta(pattern=r"^[0-9a-zA-Z][0-9a-zA-Z-]{0,63}$")]
-"""A UUID as text. The pattern keeps it usable as one path component."""
-
-Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
-Timestamp = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$")]
-AbsolutePath = Annotated[str, Meta(pattern=r"^/", max_length=4096)]
-Sequence = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(ge=0)]
-
-Failure = Literal[
-    "CANCELLED",
-    "GATE_INSTALL",
-    "GATE_LINT",
-    "GATE_TEST",
-    "GATE_TIMEOUT",
-    "NO_CHANGES",
-    "AGENT_BLOCKED",
-    "AGENT_LIMIT_STEPS",
-    "AGENT_LIMIT_TOKENS",
-    "AGENT_LIMIT_COST",
-    "AGENT_LIMIT_TIME",
-    "PROVIDER_AUTH",
-    "PROVIDER_QUOTA",
-    "PROVIDER_UNAVAILABLE",
-    "PROVIDER_REFUSED",
-    "POLICY_UNENFORCEABLE",
-    "REPO_INVALID",
-    "LDA_LOST",
-    "INTERNAL",
-]
-"""The reasons the LDA reports. The backend knows more: those it decides itself."""
-
-GateName = Literal["install", "lint", "test"]
+from .wire_types import AbsolutePath as AbsolutePath
+from .wire_types import Failure as Failure
+from .wire_types import GateName as GateName
+from .wire_types import Identifier as Identifier
+from .wire_types import Seconds as Seconds
+from .wire_types import Sequence as Sequence
+from .wire_types import Sha as Sha
+from .wire_types import Timestamp as Timestamp
 
 
 class Commands(Struct, frozen=True):
@@ -78,6 +53,8 @@ class Limits(Struct, frozen=True):
         The longest ``timeout_s`` that ``run_command`` grants, in seconds. Default 600.
     max_output_bytes
         Bytes kept of one command's output. Default 16 MiB.
+    trace_reads, strict_reads, record_system_reads, strict_audit
+        What the audit of commands records, as in `AuditRule`.
     """
 
     max_steps: Annotated[int, Meta(ge=1)] = 60
@@ -88,6 +65,10 @@ class Limits(Struct, frozen=True):
     gate_retries: Annotated[int, Meta(ge=0)] = 2
     command_timeout_s: Annotated[float, Meta(gt=0)] = 600.0
     max_output_bytes: Annotated[int, Meta(ge=1024)] = 16 * 1024 * 1024
+    trace_reads: bool = True
+    strict_reads: bool = False
+    record_system_reads: bool = False
+    strict_audit: bool = False
 
 
 class Network(Struct, frozen=True):
@@ -133,7 +114,17 @@ class Ingest(Struct, frozen=True):
 
 
 class RunPayload(Struct, frozen=True):
-    """The body of ``POST /run``."""
+    """The body of ``POST /run``.
+
+    Attributes
+    ----------
+    start_commit
+        Where the branch begins when the attempt goes on with the work of an earlier one;
+        ``base_commit`` is then that one's. Default the base itself.
+    update
+        ``rebase`` puts the work of ``start_commit`` on the base branch as it is now and runs the
+        gates; ``resolve`` has the agent settle the conflicts that this meets. Default neither.
+    """
 
     version: Literal[1]
     attempt_id: Identifier
@@ -147,6 +138,8 @@ class RunPayload(Struct, frozen=True):
     lease_generation: Annotated[int, Meta(ge=0)]
     run_id: Identifier | None = None
     base_commit: Sha | None = None
+    start_commit: Sha | None = None
+    update: Literal["", "rebase", "resolve"] = ""
     writable_roots: list[AbsolutePath] = []
     readable_paths: list[AbsolutePath] = []
     reference_paths: list[str] = []
@@ -171,26 +164,6 @@ class PlanPayload(Struct, frozen=True):
     lease_generation: Annotated[int, Meta(ge=0)] = 0
     writable_roots: list[AbsolutePath] = []
     readable_paths: list[AbsolutePath] = []
-
-
-class MergeRequest(Struct, frozen=True):
-    """The body of ``POST /runs/{id}/merge``."""
-
-    head_commit: Sha
-    message: str = ""
-
-
-class RootRequest(Struct, frozen=True):
-    """The body of ``POST /roots/validate``."""
-
-    path: str
-
-
-class RepoRequest(Struct, frozen=True):
-    """The body of ``POST /repos/validate``."""
-
-    path: str
-    writable_roots: list[str] = []
 
 
 # Payloads of events. ``kind`` tells them apart within a type.
@@ -270,6 +243,12 @@ class Notice(Struct, frozen=True, tag_field="kind", tag="notice"):
     text: str
 
 
+class UserMessage(Struct, frozen=True, tag_field="kind", tag="user_message"):
+    """The user told the agent something while it works."""
+
+    text: str
+
+
 class GateStarted(Struct, frozen=True, tag_field="kind", tag="gate_started"):
     """A gate begins."""
 
@@ -284,7 +263,10 @@ class ErrorText(Struct, frozen=True, tag_field="kind", tag="error"):
 
 
 class GateEvidence(Struct, frozen=True, tag_field="kind", tag="gate"):
-    """A gate ran at ``commit``; ``log_digest`` is of its whole output."""
+    """A gate ran at ``commit``; ``log_digest`` is of its whole output.
+
+    ``flaky`` says that it had failed at this very commit and passed when it was run again.
+    """
 
     name: GateName
     commit: Sha
@@ -293,6 +275,29 @@ class GateEvidence(Struct, frozen=True, tag_field="kind", tag="gate"):
     duration_s: Seconds
     log_digest: Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
     log_artifact: str | None = None
+    flaky: bool = False
+
+
+class Baseline(Struct, frozen=True, tag_field="kind", tag="baseline"):
+    """What a gate that fails now says about the base commit.
+
+    Attributes
+    ----------
+    cached
+        Whether this was known from an earlier run.
+    before
+        Failures, by name, that the base commit has too; empty when the output names none.
+    new
+        Failures that only the attempt has.
+    """
+
+    name: GateName
+    commit: Sha
+    command: str
+    exit_code: int
+    cached: bool
+    before: list[str] = []
+    new: list[str] = []
 
 
 class CommitMade(Struct, frozen=True, tag_field="kind", tag="commit"):
@@ -304,11 +309,12 @@ class CommitMade(Struct, frozen=True, tag_field="kind", tag="commit"):
 
 
 class DiffSize(Struct, frozen=True, tag_field="kind", tag="diff"):
-    """How much the attempt changes against its base."""
+    """How much the attempt changes against its base; ``tests`` are changed test files."""
 
     files: int
     additions: int
     deletions: int
+    tests: list[str] = []
 
 
 class Status(Struct, frozen=True):
@@ -331,9 +337,10 @@ LogPayload = (
     | Retry
     | Enforcement
     | Notice
+    | UserMessage
     | GateStarted
 )
-ArtifactPayload = GateEvidence | CommitMade | DiffSize
+ArtifactPayload = GateEvidence | Baseline | CommitMade | DiffSize
 Payload = LogPayload | ErrorText | ArtifactPayload | Status
 
 
@@ -445,7 +452,7 @@ def event_for(seq: int, timestamp: str, payload: Payload) -> Event:
         return StatusEvent(seq, timestamp, payload)
     if isinstance(payload, ErrorText):
         return ErrorEvent(seq, timestamp, payload)
-    if isinstance(payload, GateEvidence | CommitMade | DiffSize):
+    if isinstance(payload, GateEvidence | Baseline | CommitMade | DiffSize):
         return ArtifactEvent(seq, timestamp, payload)
     return LogEvent(seq, timestamp, payload)
 

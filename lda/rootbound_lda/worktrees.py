@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from .baseline import is_test_file
 from .git import Git, GitError, Identity, discover, user_identity
 
 BY_PRODUCTS: Final = (
@@ -155,7 +156,13 @@ async def resolve_base(repo: Repository, base_ref: str, base_commit: str | None)
 
 
 async def add_worktree(
-    repo: Repository, path: Path, *, attempt_id: str, base: tuple[str, str], excludes: Path
+    repo: Repository,
+    path: Path,
+    *,
+    attempt_id: str,
+    base: tuple[str, str],
+    excludes: Path,
+    start: str | None = None,
 ) -> Worktree:
     """Make an attempt's worktree on its own branch; what an earlier run left is replaced.
 
@@ -171,13 +178,15 @@ async def add_worktree(
         Branch to merge into later, and commit to start from.
     excludes
         File for the patterns that keep by-products out of commits; written here.
+    start
+        Commit to go on from, when the work of another attempt is taken up. Default the base.
     """
     branch = f"attempt/{attempt_id}"
     await remove_worktree(repo.git, path)
     await asyncio.to_thread(_write_excludes, excludes)
     await repo.git.run(
         "worktree", "add", "--quiet", "--no-track", "--lock", "--reason", "Rootbound attempt",
-        "-B", branch, str(path), base[1],
+        "-B", branch, str(path), start or base[1],
     )  # fmt: skip
     git_dir = Path((path / ".git").read_text(encoding="utf-8").removeprefix("gitdir: ").strip())
     git = Git(git_dir, path, repo.git.common_dir, excludes=excludes, identity=repo.identity)
@@ -265,8 +274,8 @@ async def exclude_untracked(worktree: Worktree) -> list[str]:
 
 
 def _escape(name: str) -> str:
-    """Quote what has a meaning in an ignore pattern."""
-    return re.sub(r"([\\*?\[\]!# ])", r"\\\1", name)
+    """Quote what has a meaning in an ignore pattern; a line break would begin another one."""
+    return re.sub(r"[\r\n]", "?", re.sub(r"([\\*?\[\]!# ])", r"\\\1", name))
 
 
 def nested_repositories(top: Path) -> list[str]:
@@ -325,6 +334,12 @@ async def diff_size(git: Git, base: str, head: str) -> tuple[int, int, int]:
     return len(rows), added, deleted
 
 
+async def changed_paths(git: Git, base: str, head: str) -> list[str]:
+    """Return the paths that differ between two commits."""
+    output = await git.run("diff", "--name-only", "-z", "--no-renames", base, head)
+    return [name for name in output.stdout.decode("utf-8", "replace").split("\0") if name]
+
+
 _DIFF: Final = ("--no-ext-diff", "--no-textconv", "--no-color", "--find-renames")
 
 
@@ -339,6 +354,8 @@ async def diff(git: Git, base: str, head: str) -> dict[str, Any]:
     raw = await git.run("diff", "--raw", "-z", "--no-abbrev", *_DIFF, base, head)
     numbers = await git.run("diff", "--numstat", "-z", *_DIFF, base, head)
     files = _changed_files(raw.stdout, numbers.stdout)
+    for file in files:
+        file["test"] = is_test_file(file["path"])
     shown = _within_limits(files)
     if shown:
         # Both sides of a rename, or git would show it as a file that is new.

@@ -1,204 +1,161 @@
-"""A small world to attack: a run's folders, a victim beside them, and services of this machine."""
+"""Attacks run in worker processes: as the tests' own user and, for root, as an ordinary one too."""
 
 from __future__ import annotations
 
-import asyncio
+import json
 import os
-import socket
+import shutil
 import subprocess
 import sys
-import threading
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from rootbound_lda.audit import MemorySink, verify_chain
-from rootbound_lda.policy import Policy, build_policy
-from rootbound_lda.sandbox import CommandResult, Sandbox, base_env
+from tests.security.attack_model import SECRET
 
-PYTHON = os.path.realpath(sys.executable)
-SECRET = "the-secret-text"
-ORIGINAL = "original"
-
-_PRELUDE = """
-import errno, os, signal, sys, time
-A = eval(sys.argv[1])
-victim, tree, outside = A["victim"], A["tree"], A["outside"]
+ROOT = Path(__file__).resolve().parents[2]
+UID = 65534
+PATIENCE_S = 280
+IS_ROOT = os.geteuid() == 0
+BOOT = (
+    "import sys; sys.path[:0] = sys.argv[1:]; from tests.security.attack_worker import main; main()"
+)
+# Root's interpreter may lie where nobody else can go. In a mount namespace of its own that private
+# folder shows the interpreter alone; nobody's permissions are changed.
+IN_NAMESPACE = """
+set -eu
+mkdir "$1/python"
+mount --bind "$2" "$1/python"
+if [ -n "$3" ]; then
+    mount -t tmpfs -o mode=755 tmpfs "$3"
+    mkdir -p "$2"
+    mount --bind "$1/python" "$2"
+fi
+uid="$4"
+shift 4
+exec setpriv --reuid "$uid" --regid "$uid" --clear-groups -- "$@"
 """
-# Only where the code needs them: an interpreter starts three times as fast without.
-_MODULES = ("ctypes", "socket", "threading")
-_SYS_CALL = """
-import ctypes
-libc = ctypes.CDLL(None, use_errno=True)
-def sys_call(number, *args):
-    result = libc.syscall(number, *args)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
-"""
 
 
-def _program(code: str) -> str:
-    imports = "".join(f"import {name}\n" for name in _MODULES if name in code)
-    return _PRELUDE + imports + (_SYS_CALL if "sys_call" in code else "") + code
+def _hidden(path: str) -> str:
+    """Return the outermost folder above a path that others cannot enter."""
+    hidden = [one for one in Path(path).parents if not one.stat().st_mode & 0o001]
+    return str(hidden[-1]) if hidden else ""
+
+
+def _code(folder: Path, *, for_others: bool) -> list[str]:
+    """Return where the tests, the LDA's code and what it imports are; readable by anybody."""
+    packages = Path(msgspec.__file__).parents[1]
+    places = [ROOT, ROOT / "lda", packages]
+    if not for_others or not any(_hidden(f"{place}/x") for place in places):
+        return [str(place) for place in places]
+    copy = folder / "code"
+    for place, part in (
+        (ROOT, "tests/security"),
+        (ROOT, "lda/rootbound_lda"),
+        (packages, "msgspec"),
+    ):
+        shutil.copytree(place / part, copy / part)
+    subprocess.run(["chmod", "-R", "a+rX", str(copy)], check=True)
+    return [str(copy), str(copy / "lda")]
 
 
 @dataclass
-class World:
-    sandbox: Sandbox
-    base: Path
-    policy: Policy
-    victim_process: subprocess.Popen[bytes]
-    unix_path: str
-    tcp: int
-    tcp6: int
-    udp: int
-    hits: list[str] = field(default_factory=list)
-    output: str = ""
-    entries: list[dict[str, object]] = field(default_factory=list)
+class Worker:
+    """One process that runs attacks, and what it found."""
 
-    @property
-    def tree(self) -> Path:
-        return self.policy.worktree
+    who: str
+    python: bool = False
+    results: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    process: subprocess.Popen[str] | None = None
+    folder: Path | None = None
+    _taken: int = 0
 
-    @property
-    def outside(self) -> Path:
-        return self.base / "outside"
-
-    @property
-    def victim(self) -> Path:
-        return self.outside / "victim.txt"
-
-    @property
-    def state(self) -> Path:
-        return self.base / "state"
-
-    @property
-    def home(self) -> Path:
-        return self.base / "home"
-
-    @property
-    def repo(self) -> Path:
-        return self.base / "proj" / "repo"
-
-    @property
-    def reference(self) -> Path:
-        return self.base / "reference" / "ref.txt"
-
-    def _command(self, code: str) -> list[str]:
-        places = {
-            "victim": str(self.victim), "tree": str(self.tree), "outside": str(self.outside),
-            "state": str(self.state), "home": str(self.home), "repo": str(self.repo),
-            "reference": str(self.reference), "pid": self.victim_process.pid, "lda": os.getpid(),
-            "unix": self.unix_path, "tcp": self.tcp, "tcp6": self.tcp6, "udp": self.udp,
-        }  # fmt: skip
-        return [PYTHON, "-I", "-S", "-c", _program(code), repr(places)]
-
-    async def attack(self, code: str, *, network: bool = False) -> CommandResult:
-        """Run the code as a command of the run."""
-        sink = MemorySink()
-        result = await self.sandbox.runner(self.policy, sink).run(
-            self._command(code), cwd=self.tree, env=base_env(self.policy), network=network,
-            timeout_s=20,
-        )  # fmt: skip
-        self.output = result.output.decode("utf-8", "replace")
-        self.entries = sink.entries
-        assert verify_chain(self.entries) is None
-        return result
-
-    def attack_plainly(self, code: str) -> None:
-        """Run the same code without the sandbox."""
-        done = subprocess.run(
-            self._command(code), cwd=self.tree, capture_output=True, timeout=20, check=False
-        )
-        self.output = (done.stdout + done.stderr).decode("utf-8", "replace")
-
-    def denied(self, operation: str) -> set[str]:
-        """Return the paths of the refused operations of a kind."""
-        return {
-            str(entry["path"])
-            for entry in self.entries
-            if entry["result"] == "DENIED" and entry["operation"] == operation
+    def start(self, names: list[str]) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="rb-attacks-"))
+        self.folder.chmod(0o755)
+        work = self.folder / "work"
+        work.mkdir()
+        python = os.path.realpath(sys.executable)
+        other = self.who == "user" and IS_ROOT
+        command = [python, "-I", "-S", "-c", BOOT, *_code(self.folder, for_others=other)]
+        if other:
+            os.chown(work, UID, UID)
+            prefix = str(Path(python).parents[1])
+            places = (str(self.folder), prefix, _hidden(prefix + "/x"), str(UID))
+            command = ["unshare", "--mount", "sh", "-c", IN_NAMESPACE, "sh", *places, *command]
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(work),
+            "LANG": "C.UTF-8",
+            "ROOTBOUND_TEST_SECRET": SECRET,
+            **({"ROOTBOUND_SUPERVISOR": "python"} if self.python else {}),
         }
+        job = {"names": names, "folder": str(work), "python": self.python}
+        with tempfile.TemporaryFile("w+") as given:
+            given.write(json.dumps(job))
+            given.seek(0)
+            self.process = subprocess.Popen(
+                command, stdin=given, stdout=(self.folder / "out").open("w"),
+                stderr=(self.folder / "err").open("w"), text=True, env=env, cwd="/",
+            )  # fmt: skip
 
+    def result(self, name: str, way: str) -> dict[str, Any]:
+        """Return what was seen of an attack; waits until it was tried."""
+        assert self.process is not None
+        deadline = time.monotonic() + PATIENCE_S
+        while (name, way) not in self.results:
+            ended = self.process.poll() is not None
+            self._read()
+            if (name, way) not in self.results:
+                assert not ended, f"the worker ended: {(self._place / 'err').read_text()}"
+                assert time.monotonic() < deadline, f"{name} was not tried in {PATIENCE_S} s"
+                time.sleep(0.02)
+        found = self.results[name, way]
+        assert "error" not in found, found["error"]
+        return found
 
-def _serve(server: socket.socket, name: str, hits: list[str]) -> None:
-    while True:
-        try:
-            if server.type & 0xF == socket.SOCK_DGRAM:
-                server.recv(64)
-            else:
-                server.accept()[0].close()
-        except OSError:
-            return
-        hits.append(name)
+    @property
+    def _place(self) -> Path:
+        assert self.folder is not None
+        return self.folder
+
+    def _read(self) -> None:
+        """Take the lines that are whole."""
+        with (self._place / "out").open() as file:
+            file.seek(self._taken)
+            while (line := file.readline()).endswith("\n"):
+                self._taken = file.tell()
+                found = json.loads(line)
+                self.results[found.pop("name"), found.pop("way")] = found
+
+    def stop(self) -> None:
+        """End it if it still runs, and clear up."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def sandbox() -> Iterator[Sandbox]:
-    started = Sandbox()
-    asyncio.run(started.start())
+def workers(request: pytest.FixtureRequest) -> Iterator[dict[str, Worker]]:
+    """Workers by name, each at work on the attacks that are among the tests."""
+    wanted: dict[str, set[str]] = {}
+    for item in request.session.items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if "attack" in parameters and "worker" in parameters:
+            wanted.setdefault(parameters["worker"], set()).add(parameters["attack"].name)
+    started = {}
+    for name, names in wanted.items():
+        started[name] = Worker(name.removesuffix("-python"), python=name.endswith("-python"))
+        started[name].start(sorted(names))
     yield started
-    asyncio.run(started.stop())
-
-
-@pytest.fixture
-def world(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    base = tmp_path.resolve()
-    state, repo, tree = base / "state", base / "proj" / "repo", base / "state/worktrees/a1"
-    for folder in (
-        repo / ".git" / "hooks", tree / "vendor" / ".git" / "hooks", base / "outside" / "folder",
-        base / "home" / ".ssh", base / "reference", state / "secrets", state / "worktrees" / "a2",
-    ):  # fmt: skip
-        folder.mkdir(parents=True)
-    (base / "outside" / "victim.txt").write_text(ORIGINAL)
-    (base / "reference" / "ref.txt").write_text(ORIGINAL)
-    (repo / ".git" / "config").write_text(ORIGINAL)
-    (tree / ".git").write_text(f"gitdir: {repo}/.git/worktrees/a1\n")
-    (tree / "vendor" / ".git" / "config").write_text(ORIGINAL)
-    for secret in ("home/.ssh/id_ed25519", "state/secrets/django.key", "state/worktrees/a2/other"):
-        (base / secret).write_text(SECRET)
-    monkeypatch.setenv("HOME", str(base / "home"))
-    monkeypatch.setenv("ROOTBOUND_TEST_SECRET", SECRET)
-    policy = build_policy(
-        run_id="r1", worktree=tree, repo_path=repo, git_common_dir=repo / ".git",
-        private_dir=state / "runs" / "a1", state_dir=state, writable_roots=[str(base / "proj")],
-        readable_paths=[str(base / "reference")], network={}, limits={},
-    )  # fmt: skip
-    hits: list[str] = []
-    servers = {
-        "unix": socket.socket(socket.AF_UNIX),
-        "tcp": socket.create_server(("", 0)),
-        "tcp6": socket.create_server(("::1", 0), family=socket.AF_INET6),
-        "udp": socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
-    }
-    # The name must be short, whatever the test's folder.
-    unix_path = f"/tmp/rb-test-{os.getpid()}.sock"
-    Path(unix_path).unlink(missing_ok=True)
-    servers["unix"].bind(unix_path)
-    servers["unix"].listen()
-    servers["udp"].bind(("127.0.0.1", 0))
-    threads = [
-        threading.Thread(target=_serve, args=(server, name, hits), daemon=True)
-        for name, server in servers.items()
-    ]
-    for thread in threads:
-        thread.start()
-    victim = subprocess.Popen(
-        ["sleep", "60"], env={"PATH": os.defpath, "ROOTBOUND_TEST_SECRET": SECRET}
-    )
-    try:
-        yield World(
-            sandbox, base, policy, victim, unix_path, servers["tcp"].getsockname()[1],
-            servers["tcp6"].getsockname()[1], servers["udp"].getsockname()[1], hits,
-        )  # fmt: skip
-    finally:
-        for server in servers.values():
-            if server.type & 0xF != socket.SOCK_DGRAM:
-                server.shutdown(socket.SHUT_RDWR)
-            server.close()
-        Path(unix_path).unlink(missing_ok=True)
-        victim.kill()
-        victim.wait()
+    for worker in started.values():
+        worker.stop()

@@ -51,9 +51,11 @@ class Replay:
     def __call__(self, conversation: Conversation, /) -> Turn:
         if "submit_plan" in conversation.tool_names:
             return Turn(calls=(ToolCall("submit_plan", dict(self.plan)),))
-        for title, turns in self.by_title.items():
-            if title in conversation.prompt:
-                return Steps(turns)(conversation)
+        # The task's own title comes before those of the tasks it depends on.
+        prompt = conversation.prompt
+        named = [title for title in self.by_title if title in prompt]
+        if named:
+            return Steps(self.by_title[min(named, key=prompt.index)])(conversation)
         return Steps(self.turns)(conversation)
 
 
@@ -144,7 +146,11 @@ class LiveStack:
             done = attempt["status"] in statuses if statuses else attempt["status"] not in LIVE
             return attempt if done else None
 
-        return wait_for(probe, within_s=within_s, what=f"attempt {attempt_id} {statuses}")
+        try:
+            return wait_for(probe, within_s=within_s, what=f"attempt {attempt_id} {statuses}")
+        except AssertionError:
+            print(self.attempt(attempt_id), *self.events(attempt_id)[-20:], sep="\n")
+            raise
 
     def events(self, attempt_id: str) -> list[Any]:
         """Return all stored events of an attempt."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .access import AccessRequest, AsyncAccessRequest
     from .aio import (
         AsyncAttempt,
         AsyncClient,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .widgets import AttemptStream, AuditTable, DiffView, StackStatus, TaskBoard
 
 _MODULES = {
+    "access": ("AccessRequest", "AsyncAccessRequest"),
     "aio": (
         "AsyncAttempt",
         "AsyncClient",
@@ -85,7 +87,9 @@ _MODULES = {
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "AccessRequest",
     "Agent",
+    "AsyncAccessRequest",
     "AsyncAttempt",
     "AsyncClient",
     "AsyncDecomposition",

@@ -139,6 +139,24 @@ def events(attempt_id: str, *, after: int, limit: int) -> Operation[list[models.
     )
 
 
+def event_page(attempt_id: str, **params: Any) -> Operation[dict[str, Any]]:
+    """Return the operation that gets a page of events as the server sends it.
+
+    Parameters
+    ----------
+    attempt_id : str
+        The attempt.
+    **params
+        ``after``, ``before``, ``limit``, ``type``, ``tail`` and ``q`` of the API; None is left out.
+    """
+
+    def parse(raw: Any) -> dict[str, Any]:
+        rows, _ = split_page(raw)
+        return {**raw, "results": [models.Event.from_json(row) for row in rows]}
+
+    return Operation("GET", path("attempts", attempt_id, "events"), parse, without_none(**params))
+
+
 def gates(attempt_id: str) -> Operation[models.Gates]:
     """Return the operation that gets an attempt's gates."""
     return Operation("GET", path("attempts", attempt_id, "gates"), models.Gates.from_json)

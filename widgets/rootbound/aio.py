@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +15,10 @@ from . import _flows as flows
 from . import _operations as ops
 from . import models, stream
 from ._transport import AsyncTransport, Flow, call
+from .access import AsyncAsking, AsyncClientAsking
 from .audit import AsyncAuditQuery
 from .discovery import Endpoint, find_endpoint
+from .review import AsyncAttemptReview, AsyncClientCare, AsyncTaskReview
 
 T = TypeVar("T")
 M = TypeVar("M", bound=models.Model)
@@ -39,7 +42,7 @@ async def connect_async(
     return AsyncClient(endpoint, timeout=timeout)
 
 
-class AsyncClient:
+class AsyncClient(AsyncClientCare, AsyncClientAsking):
     """A connection to one Rootbound server, for asyncio; see `Client`.
 
     Parameters
@@ -114,24 +117,24 @@ class AsyncClient:
         self,
         *,
         attempt: str | None = None,
+        run: str | None = None,
+        task: str | None = None,
         project: str | None = None,
+        user: str | None = None,
         operation: str | None = None,
         result: str | None = None,
+        source: str | None = None,
+        program: str | None = None,
         path_prefix: str | None = None,
+        glob: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
         limit: int | None = None,
         page_size: int = 200,
     ) -> AsyncAuditQuery:
         """As `Client.audit`; use ``async for``."""
-        return AsyncAuditQuery(
-            self,
-            attempt=attempt,
-            project=project,
-            operation=operation,
-            result=result,
-            path_prefix=path_prefix,
-            limit=limit,
-            page_size=page_size,
-        )
+        wanted = {name: value for name, value in locals().items() if name != "self"}
+        return AsyncAuditQuery(self, **wanted)
 
     async def audit_summary(
         self, *, attempt: str | None = None, project: str | None = None
@@ -144,7 +147,7 @@ class AsyncClient:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsyncAttempt(models.BaseAttempt):
+class AsyncAttempt(AsyncAttemptReview, AsyncAsking, models.BaseAttempt, kind="attempt"):
     """As `Attempt`, awaited."""
 
     @property
@@ -224,7 +227,7 @@ class AsyncAttempt(models.BaseAttempt):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsyncTask(models.BaseTask):
+class AsyncTask(AsyncTaskReview, models.BaseTask):
     """As `Task`, awaited."""
 
     @property
@@ -309,7 +312,7 @@ class AsyncDecomposition(models.BaseDecomposition):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsyncProject(models.BaseProject):
+class AsyncProject(AsyncAsking, models.BaseProject, kind="project"):
     """As `Project`, awaited."""
 
     @property

@@ -13,13 +13,14 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from rootbound import paths
+from rootbound import cli_logs, paths
 from rootbound._version import __version__
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ __all__ = ["CommandError", "add_parser", "main"]
 
 Subparsers = Any  # argparse's own type has no public name
 
-_GROUPS = ("rootbound.cli", "rootbound.demo")
+_GROUPS = (
+    "rootbound.cli", "rootbound.cli_access", "rootbound.cli_agents", "rootbound.cli_audit",
+    "rootbound.demo",
+)  # fmt: skip
 
 _OK, _FAILED, _USAGE, _NOT_RUNNING, _INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -119,10 +123,18 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     token.set_defaults(run=_token)
 
-    logs = subparsers.add_parser("logs", help="show a service's log")
-    logs.add_argument("service", choices=_LOGS, metavar="SERVICE", help=", ".join(_LOGS))
+    rotate = subparsers.add_parser(
+        "rotate-key", help="replace the key between the backend and the LDA; nothing restarts"
+    )
+    rotate.set_defaults(run=_rotate_key)
+
+    logs = subparsers.add_parser("logs", help="show the log of a service or an attempt")
+    logs.add_argument(
+        "service", type=_log_name, metavar="NAME", help=f"an attempt's id, or {', '.join(_LOGS)}"
+    )
     logs.add_argument("-f", "--follow", action="store_true", help="go on as it grows")
     logs.add_argument("-n", "--lines", type=_count, default=50, metavar="N", help="default 50")
+    cli_logs.add_arguments(logs)
     logs.set_defaults(run=_logs)
 
 
@@ -131,6 +143,12 @@ def _duration(text: str) -> int:
     if match is None or int(match.group(1)) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90s, 30m, 12h or 7d")
     return int(match.group(1)) * _UNITS[match.group(2)]
+
+
+def _log_name(text: str) -> str:
+    if text in _LOGS or cli_logs.is_attempt(text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is no attempt's id and none of {', '.join(_LOGS)}")
 
 
 def _count(text: str) -> int:
@@ -205,13 +223,14 @@ def _status(options: argparse.Namespace) -> int:
     except api.StackError as error:
         return _report_failure(error, as_json=options.json)
     if options.json:
-        _say(
-            json.dumps({"running": info is not None, **(info.to_json() if info else {})}, indent=2)
-        )
+        facts = {"running": info is not None, **(info.to_json() if info else {})}
+        _say(json.dumps({**facts, "disk": _disk()}, indent=2))
     elif info is None:
         _say("Rootbound is not running; start it with `rootbound up`.")
     else:
         _print_status(info)
+    if not options.json:
+        _print_disk()
     if info is None:
         return _NOT_RUNNING
     return _OK if info.ready else _FAILED
@@ -222,6 +241,31 @@ def _print_status(info: StackInfo) -> None:
     for name, service in info.services.items():
         pid = str(service.pid) if service.pid else "-"
         _say(f"  {name:<9} {service.state:<9} {pid:>8}  {service.address or ''}".rstrip())
+
+
+def _disk() -> dict[str, Any]:
+    """Return what the backend last measured, and what is free now, in bytes."""
+    try:
+        report = json.loads((paths.state_dir() / "run" / "usage.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        report = {"measured_at": None, "parts": {}}
+    home = paths.state_dir()
+    free = shutil.disk_usage(home).free if home.is_dir() else None
+    return {**report, "free_bytes": free}
+
+
+def _print_disk() -> None:
+    disk = _disk()
+    if disk["free_bytes"] is None:
+        return
+    parts = sorted(disk["parts"].items(), key=lambda part: -part[1])
+    taken = ", ".join(f"{name} {_megabytes(size)}" for name, size in parts if size >= 1 << 20)
+    total = _megabytes(sum(disk["parts"].values())) if parts else "not measured yet"
+    _say(f"Disk: {total}{f' ({taken})' if taken else ''}, {_megabytes(disk['free_bytes'])} free")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GB" if size >= 10 << 30 else f"{size / (1 << 20):.0f} MB"
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -236,6 +280,17 @@ def _doctor(options: argparse.Namespace) -> int:
     return _FAILED if any(check.state == "fail" for check in checks) else _OK
 
 
+def _rotate_key(_: argparse.Namespace) -> int:
+    secrets = _module("secrets")
+    errors = _module("errors")
+    try:
+        secrets.rotate_lda_key(None)
+    except errors.StackError as error:
+        raise CommandError(error.message) from error
+    _say("The backend signs with a new key; the one before is accepted for another minute.")
+    return _OK
+
+
 def _token(options: argparse.Namespace) -> int:
     secrets = _module("secrets")
     errors = _module("errors")
@@ -247,6 +302,8 @@ def _token(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
+    if options.service not in _LOGS:
+        return cli_logs.show_attempt(options)
     path = paths.logs_dir() / f"{options.service}.log"
     try:
         # One open file for both, so that nothing written in between is missed.

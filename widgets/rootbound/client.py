@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +14,11 @@ from . import _html as html
 from . import _operations as ops
 from . import models
 from ._transport import Flow, SyncTransport, call
+from .access import AccessRequest
 from .audit import AuditQuery
 from .discovery import Endpoint, find_endpoint
 from .objects import Attempt, Decomposition, Project, Task
+from .review import ClientCare
 
 T = TypeVar("T")
 M = TypeVar("M", bound=models.Model)
@@ -60,7 +63,7 @@ def connect(
     return Client(find_endpoint(url, token, home=home), timeout=timeout)
 
 
-class Client:
+class Client(ClientCare):
     """A connection to one Rootbound server. Usually made by `rootbound.connect`.
 
     It may be used by several threads, and as a context manager that closes it.
@@ -145,10 +148,18 @@ class Client:
         self,
         *,
         attempt: str | None = None,
+        run: str | None = None,
+        task: str | None = None,
         project: str | None = None,
+        user: str | None = None,
         operation: str | None = None,
         result: str | None = None,
+        source: str | None = None,
+        program: str | None = None,
         path_prefix: str | None = None,
+        glob: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
         limit: int | None = None,
         page_size: int = 200,
     ) -> AuditQuery:
@@ -156,14 +167,24 @@ class Client:
 
         Parameters
         ----------
-        attempt, project : str or None, default None
-            Ids to filter by.
+        attempt, run, task, project : str or None, default None
+            Ids to filter by; a run is an attempt or a decomposition.
+        user : str or None, default None
+            Whose entries, by name; others' only for staff.
         operation : str or None, default None
             ``READ``, ``WRITE`` or ``DELETE``.
         result : str or None, default None
             ``ALLOWED`` or ``DENIED``.
+        source : str or None, default None
+            ``tool``, ``kernel`` or ``provisioner``.
+        program : str or None, default None
+            The program that did it, as recorded.
         path_prefix : str or None, default None
             The beginning of the path.
+        glob : str or None, default None
+            Such as ``/srv/**/*.py``: ``*`` and ``?`` within a folder, ``**`` across folders.
+        since, until : datetime, str or None, default None
+            Times, the end exclusive; texts are RFC 3339.
         limit : int or None, default None
             Entries in all, at most; None means all.
         page_size : int, default 200
@@ -174,15 +195,27 @@ class Client:
         AuditQuery
             Iterable; ``.df()`` gives a DataFrame.
         """
-        return AuditQuery(
-            self,
-            attempt=attempt,
-            project=project,
-            operation=operation,
-            result=result,
-            path_prefix=path_prefix,
-            limit=limit,
-            page_size=page_size,
+        wanted = {name: value for name, value in locals().items() if name != "self"}
+        return AuditQuery(self, **wanted)
+
+    def access_requests(
+        self,
+        *,
+        attempt: str | None = None,
+        project: str | None = None,
+        status: str | None = None,
+    ) -> list[AccessRequest]:
+        """Return what agents were denied and could be granted, newest first.
+
+        Parameters
+        ----------
+        attempt, project : str or None, default None
+            Ids to filter by.
+        status : str or None, default None
+            ``PENDING``, ``GRANTED``, ``REFUSED`` or ``EXPIRED``; None returns all.
+        """
+        return self._all(
+            AccessRequest, "access-requests", attempt=attempt, project=project, status=status
         )
 
     def audit_summary(

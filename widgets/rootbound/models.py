@@ -115,6 +115,7 @@ class Gate(Model):
     duration_s: float = 0.0
     log_digest: str | None = None
     log_artifact: str | None = None
+    flaky: bool = False
 
     @property
     def passed(self) -> bool:
@@ -176,7 +177,14 @@ class BaseAttempt(Model):
     failure_message: str | None = None
     agent: dict[str, Any] = field(default_factory=dict)
     usage: dict[str, Any] = field(default_factory=dict)
+    first_seq: int = 1
     last_seq: int = 0
+    event_bytes: int = 0
+    file_bytes: int = 0
+    queue_place: int | None = None
+    continues: str | None = None
+    summary: str = ""
+    diff_stats: dict[str, Any] = field(default_factory=dict)
     denied_count: int = 0
     gate_list: Gates = field(default_factory=Gates, repr=False)
 
@@ -213,6 +221,9 @@ class BaseTask(Model):
     agent_role: str = ""
     dependencies: tuple[str, ...] = field(default=(), metadata={"parse": _strings})
     blocked_by: tuple[str, ...] = field(default=(), metadata={"parse": _strings})
+    failed_dependencies: tuple[str, ...] = field(default=(), metadata={"parse": _strings})
+    waiting_reason: str = ""
+    queue_place: int | None = None
     assigned_agent_id: str | None = None
     auto_start: bool | None = None
     version: int = 0
@@ -301,6 +312,8 @@ class FileDiff(Model):
     binary: bool = False
     patch: str = field(default="", repr=False)
     truncated: bool = False
+    test: bool = False
+    by_cell: bool = False
 
 
 def _file_diffs(value: Any) -> tuple[FileDiff, ...]:
@@ -339,6 +352,7 @@ class AuditEntry(Model):
     path: str = ""
     source: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
+    hash: str = ""
 
     def _repr_html_(self) -> str:
         return html.audit([self])

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from . import _flows as flows
 from . import _operations as ops
 from . import models, stream
+from .access import AccessRequest
 from .audit import AuditQuery
+from .review import AttemptReview, TaskReview
 
 if TYPE_CHECKING:
     from .client import Client
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempt(models.BaseAttempt):
+class Attempt(AttemptReview, models.BaseAttempt):
     """One run of one agent on one task, on its own branch."""
 
     @property
@@ -152,6 +154,16 @@ class Attempt(models.BaseAttempt):
         """Return the counts of this attempt's audit entries."""
         return self.client.audit_summary(attempt=self.id)
 
+    def access_requests(self, *, status: str | None = None) -> list[AccessRequest]:
+        """Return what the attempt was denied and could be granted, newest first.
+
+        Parameters
+        ----------
+        status : str or None, default None
+            ``PENDING``, ``GRANTED``, ``REFUSED`` or ``EXPIRED``; None returns all.
+        """
+        return self.client.access_requests(attempt=self.id, status=status)
+
     def _post(self, verb: str, **body: Any) -> Attempt:
         body = ops.without_none(**body)
         return self.client._call(
@@ -160,7 +172,7 @@ class Attempt(models.BaseAttempt):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(models.BaseTask):
+class Task(TaskReview, models.BaseTask):
     """A unit of work with a role, a priority and dependencies."""
 
     @property
@@ -388,6 +400,10 @@ class Project(models.BaseProject):
     def delete(self) -> None:
         """Delete the project in Rootbound; the repository itself is not touched."""
         self.client.projects.delete(self.id)
+
+    def access_requests(self, *, status: str | None = None) -> list[AccessRequest]:
+        """Return what the project's attempts were denied; `status` as for an attempt's."""
+        return self.client.access_requests(project=self.id, status=status)
 
     def audit(self, **filters: Any) -> AuditQuery:
         """Return this project's audit entries; `filters` as for `Client.audit`."""

@@ -63,7 +63,8 @@ class StreamCursor:
         Parameters
         ----------
         frame : dict
-            A ``hello``, ``events`` or ``end`` frame; others are ignored.
+            A ``hello``, ``events`` or ``end`` frame; others (``status``, ``progress``) only
+            run ahead of events that follow.
 
         Returns
         -------
@@ -79,6 +80,7 @@ class StreamCursor:
         if kind == "events":
             return self.add([Event.from_json(row) for row in frame.get("events", [])])
         if kind == "hello":
+            self.note_kept(int(frame.get("first_seq") or 1))
             self.note_state(str(frame.get("status")), int(frame.get("last_seq") or 0))
         elif kind == "end":
             if int(frame.get("last_seq") or 0) > self.last_seq:
@@ -105,8 +107,13 @@ class StreamCursor:
         self._head = max(self._head, last_seq)
         self._stop_in_review(status)
 
+    def note_kept(self, first_seq: int) -> None:
+        """Take note of the lowest event that is kept: what retention removed is not missing."""
+        self.last_seq = max(self.last_seq, first_seq - 1)
+
     def is_complete(self, attempt: BaseAttempt) -> bool:
         """Return whether nothing more can come, after a read over HTTP."""
+        self.note_kept(attempt.first_seq)
         self.note_state(attempt.status, attempt.last_seq)
         if attempt.is_terminal and self.last_seq >= attempt.last_seq:
             self.ended = True
@@ -209,7 +216,7 @@ def follow_events(
         try:
             yield from _over_http(client, attempt_id, cursor)
             cursor.succeeded()
-        except ConnectionFailedError as error:
+        except (ConnectionFailedError, ServerError) as error:
             cursor.failed(error)
         if not cursor.ended:
             stop.wait(cursor.pause())
@@ -242,6 +249,7 @@ def _over_socket(
 def _over_http(client: Client, attempt_id: str, cursor: StreamCursor) -> Iterator[Event]:
     """Yield the stored events after the cursor and note whether there can be more."""
     attempt = client._call(ops.read(BaseAttempt, None, "attempts", attempt_id))
+    cursor.note_kept(attempt.first_seq)
     cursor.note_state(attempt.status, attempt.last_seq)
     while True:
         operation = ops.events(attempt_id, after=cursor.last_seq, limit=PAGE)
@@ -266,7 +274,7 @@ async def follow_events_async(
             async for event in _over_http_async(client, attempt_id, cursor):
                 yield event
             cursor.succeeded()
-        except ConnectionFailedError as error:
+        except (ConnectionFailedError, ServerError) as error:
             cursor.failed(error)
         if not cursor.ended:
             await asyncio.sleep(cursor.pause())
@@ -297,6 +305,7 @@ async def _over_http_async(
     client: AsyncClient, attempt_id: str, cursor: StreamCursor
 ) -> AsyncIterator[Event]:
     attempt = await client._call(ops.read(BaseAttempt, None, "attempts", attempt_id))
+    cursor.note_kept(attempt.first_seq)
     cursor.note_state(attempt.status, attempt.last_seq)
     while True:
         operation = ops.events(attempt_id, after=cursor.last_seq, limit=PAGE)
@@ -344,7 +353,7 @@ def follow_board(
             )
             yield {"type": "snapshot", "tasks": [task.raw for task in tasks]}
             cursor.succeeded()
-        except ConnectionFailedError as error:
+        except (ConnectionFailedError, ServerError) as error:
             cursor.failed(error)
         stop.wait(cursor.pause())
 
@@ -366,5 +375,7 @@ def _board_over_socket(
                     continue
                 cursor.progressed()
                 yield frame
+                if (seq := frame.get("seq")) is not None:
+                    socket.send(json.dumps({"type": "ack", "seq": seq}))
     except (OSError, ValueError, WebSocketException) as error:
         _check_close(error, f"Project {project_id}")

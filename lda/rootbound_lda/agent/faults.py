@@ -13,7 +13,9 @@ from ..wire import AgentConfig, Failure
 MAX_ATTEMPTS: Final = 4
 _BACKOFF_S: Final = (1.0, 4.0, 12.0)
 _MAX_WAIT_S: Final = 120.0
-_GLM_QUOTA: Final = ("1110", "1111", "1112", "1113", "1121", "1308", "1309")
+_GLM_QUOTA: Final = ("1110", "1111", "1112", "1113", "1121", "1304", "1308", "1309", "1310")
+_GLM_REFUSED: Final = ("1301",)
+_GLM_NO_MODEL: Final = ("1211", "1212", "1220", "1221", "1222")
 _GLM_AUTH: Final = ("1000", "1001", "1002", "1003", "1004")
 
 
@@ -78,16 +80,19 @@ def understand(error: Exception, config: AgentConfig) -> Fault:
     if isinstance(error, vendor.ModelQuotaExceededError) or code in _GLM_QUOTA:
         sentence = f"The quota or balance at {who} is used up; top it up or use another model."
         return Fault("PROVIDER_QUOTA", sentence, retry=False)
+    if isinstance(error, vendor.ModelRateLimitError) and "perday" in text.lower():
+        sentence = f"The daily quota at {who} is used up; wait, top it up or use another model."
+        return Fault("PROVIDER_QUOTA", sentence, retry=False)
     if isinstance(error, vendor.ModelRateLimitError):
         sentence = f"{who} still limits the rate of requests; try again later."
         return Fault("PROVIDER_QUOTA", sentence, retry=True, retry_after=after)
-    if isinstance(error, vendor.ContentFilterError):
+    if isinstance(error, vendor.ContentFilterError) or code in _GLM_REFUSED:
         sentence = f"{who} refused the request by its content rules; reword the task."
         return Fault("PROVIDER_REFUSED", sentence, retry=False)
     if isinstance(error, vendor.ModelContextWindowExceededError) or code == "1261":
         sentence = f"The conversation no longer fits {who}; split the task or use a larger model."
         return Fault("PROVIDER_REFUSED", sentence, retry=False)
-    if isinstance(error, vendor.ModelNotFoundError):
+    if isinstance(error, vendor.ModelNotFoundError) or code in _GLM_NO_MODEL:
         sentence = f"{who} has no such model; change the model in the agent's profile."
         return Fault("PROVIDER_REFUSED", sentence, retry=False)
     if isinstance(error, vendor.ModelRequestRejectedError):

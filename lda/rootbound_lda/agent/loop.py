@@ -7,17 +7,14 @@ again as a whole, with one retry policy for both vendors; nothing that a tool do
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.exceptions import ContentFilterError, UnexpectedModelBehavior
 from pydantic_ai.messages import (
     ModelMessage,
-    ModelMessagesTypeAdapter,
     ModelRequest,
     ModelResponse,
     PartDeltaEvent,
@@ -37,9 +34,11 @@ from pydantic_ai.tools import ToolDefinition
 from ..reports import MAX_TEXT, Reporter
 from ..wire import AgentConfig, Limits, Retry, ToolCall, ToolResult, Usage
 from .faults import AgentStopped, understand
+from .journal import Journal, Past
+from .limits import Warnings, check
 from .models import Codec
 from .prices import Meter
-from .schemas import TOOLS, ToolError, parse_arguments
+from .schemas import BY_NAME, TOOLS, ToolError, parse_arguments
 from .tools import Answer, Finish, Toolbox
 
 REQUEST_S: Final = 900.0
@@ -60,32 +59,10 @@ NUDGE_LENGTH: Final = (
     "Your answer was cut off because it was too long, and nothing of it was done. Work in smaller "
     "steps: edit parts of files rather than writing long ones."
 )
-
-
-class Journal:
-    """What the agent did, line by line, in the run's folder.
-
-    Parameters
-    ----------
-    path
-        The file; it is appended to.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
-
-    def write(self, kind: str, **fields: Any) -> None:
-        """Append one entry and hand it to the system."""
-        self._file.write(json.dumps({"kind": kind, "at": time.time(), **fields}) + "\n")
-        self._file.flush()
-
-    def message(self, message: ModelMessage) -> None:
-        """Append a message as it is sent or was received."""
-        self.write("message", message=ModelMessagesTypeAdapter.dump_python([message], mode="json"))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+INTERRUPTED: Final = (
+    "Interrupted: Rootbound was restarted while this call was under way, and its result is not "
+    "known. It was not repeated. Check what it has done before you call it again."
+)
 
 
 @dataclass(slots=True)
@@ -107,18 +84,61 @@ class AgentLoop:
     meter: Meter
     system: str
     messages: list[ModelMessage] = field(default_factory=list)
+    _past: Past | None = None
+    _notes: list[str] = field(default_factory=list)
+    _asked: bool = False
     _seconds: float = 0.0
+    _started: float = 0.0
     _last_call: str = ""
     _same_calls: int = 0
-    _warned: bool = False
+    _warnings: Warnings = field(default_factory=Warnings)
 
-    async def run(self, prompt: str) -> Finish:
+    @property
+    def has_notes(self) -> bool:
+        """Whether the user has asked for something that no request has carried yet."""
+        return self._asked
+
+    @property
+    def last_round(self) -> int:
+        """The number of the last round that an earlier process began, -1 when there is none."""
+        return self._past.round if self._past is not None else -1
+
+    def note(self, text: str, *, asks: bool = True) -> None:
+        """Take a message to the agent; the next request carries it.
+
+        Parameters
+        ----------
+        text
+            What is said.
+        asks
+            Whether the agent may not finish before it has read it. Default true.
+        """
+        self.journal.write("note", text=text, asks=asks)
+        self._notes.append(text)
+        self._asked = self._asked or asks
+
+    def recall(self, past: Past) -> None:
+        """Take up a conversation that an earlier process left."""
+        self.messages = list(past.messages)
+        self._past = past
+        self._notes = list(past.notes)
+        self._asked = past.asked
+        used = past.usage
+        self.meter.steps = int(used.get("steps", 0))
+        self.meter.input_tokens = int(used.get("input_tokens", 0))
+        self.meter.output_tokens = int(used.get("output_tokens", 0))
+        self.meter.cost = float(used.get("cost", 0.0))
+        self._seconds = float(used.get("seconds", 0.0))
+
+    async def run(self, prompt: str, number: int = 0) -> Finish:
         """Work until the agent says that it is finished.
 
         Parameters
         ----------
         prompt
             The task, or what went wrong after the last time.
+        number
+            Of this round, from 0; a round that an earlier process began is gone on with.
 
         Returns
         -------
@@ -133,10 +153,12 @@ class AgentLoop:
             When nothing can be recorded any more.
         """
         left = self.limits.max_seconds - self._seconds
-        started = time.monotonic()
+        self._started = time.monotonic()
         try:
             async with asyncio.timeout(max(left, 0.001)):
-                return await self._converse(prompt)
+                finish = await self._begin(prompt, number)
+                self.journal.write("finish", status=finish.status, summary=finish.summary)
+                return finish
         except TimeoutError as error:
             raise AgentStopped(
                 "AGENT_LIMIT_TIME",
@@ -144,16 +166,46 @@ class AgentLoop:
                 "branch is kept. Raise the limit or split the task.",
             ) from error
         finally:
-            self._seconds += time.monotonic() - started
+            self._seconds += time.monotonic() - self._started
 
-    async def _converse(self, prompt: str) -> Finish:
+    async def _begin(self, prompt: str, number: int) -> Finish:
+        past, self._past = self._past, None
+        if past is not None and past.round >= number and past.messages:
+            return await self._go_on(past)
+        if self.messages and isinstance(self.messages[-1], ModelRequest):
+            # The answers to the last calls are in an open request: roles must alternate.
+            self._add(prompt)
+            self.journal.write("round", number=number)
+            return await self._converse()
+        self.journal.write("round", number=number)
         parts: list[Any] = [UserPromptPart(prompt)]
         if not self.messages:
             parts.insert(0, SystemPromptPart(self.system))
         self._say(ModelRequest(parts=parts))
+        return await self._converse()
+
+    async def _go_on(self, past: Past) -> Finish:
+        """Finish the step that was under way, repeating nothing that may have had an effect."""
+        last = self.messages[-1]
+        calls = [part for part in last.parts if isinstance(part, ToolCallPart)]
+        if calls:
+            finish = await self._act(calls, past)
+            if finish is not None:
+                return finish
+        elif past.finish is not None and not self._asked:
+            return _finish(past.finish)
+        elif isinstance(last, ModelResponse):
+            self._say(ModelRequest(parts=[UserPromptPart(NUDGE_TEXT)]))
+        else:
+            reason = "Rootbound was restarted; the model is asked again."
+            self.reporter(Retry(self.meter.steps + 1, reason, 0.0))
+        return await self._converse()
+
+    async def _converse(self) -> Finish:
         nudged, empty = False, 0
         while True:
-            self._check_limits()
+            check(self.limits, self.meter)
+            self._say_notes()
             response = await self._ask()
             calls = [part for part in response.parts if isinstance(part, ToolCallPart)]
             text = "".join(part.content for part in response.parts if isinstance(part, TextPart))
@@ -171,7 +223,7 @@ class AgentLoop:
                 empty, nudged = 0, False
                 continue
             elif text.strip():
-                if nudged:
+                if nudged and not self._asked:
                     self._say(response)
                     return Finish("done", text.strip())
                 nudged = True
@@ -187,6 +239,15 @@ class AgentLoop:
                     "again or use another model.",
                 )
 
+    def _say_notes(self) -> None:
+        """Put what the user has said meanwhile into the open request."""
+        if not self._notes:
+            return
+        self._add("\n\n".join(self._notes))
+        self.journal.write("notes_said", count=len(self._notes))
+        self._notes.clear()
+        self._asked = False
+
     def _say(self, message: ModelMessage) -> None:
         self.journal.message(message)
         self.messages.append(message)
@@ -197,11 +258,15 @@ class AgentLoop:
             self._say(response)
             self._say(ModelRequest(parts=[UserPromptPart(nudge)]))
             return
-        # Without an answer the nudge goes into the request that is open: roles must alternate.
+        # Without an answer the nudge goes into the request that is open.
+        self._add(nudge)
+
+    def _add(self, text: str) -> None:
+        """Add to the request that is open: roles must alternate."""
         last = self.messages[-1]
         if isinstance(last, ModelRequest):
-            self.messages[-1] = replace(last, parts=[*last.parts, UserPromptPart(nudge)])
-            self.journal.write("nudge", text=nudge)
+            self.messages[-1] = replace(last, parts=[*last.parts, UserPromptPart(text)])
+            self.journal.write("nudge", text=text)
 
     # Asking
 
@@ -256,6 +321,14 @@ class AgentLoop:
         used = response.usage
         self.meter.add(used.input_tokens, used.output_tokens, used.cache_read_tokens)
         meter = self.meter
+        self.journal.write(
+            "usage",
+            steps=meter.steps,
+            input_tokens=meter.input_tokens,
+            output_tokens=meter.output_tokens,
+            cost=meter.cost,
+            seconds=self._seconds + time.monotonic() - self._started,
+        )
         self.reporter(Usage(meter.steps, meter.input_tokens, meter.output_tokens, meter.cost_usd))
         if used.input_tokens > self.codec.window // 2:
             self._elide()
@@ -286,21 +359,34 @@ class AgentLoop:
 
     # Acting
 
-    async def _act(self, calls: list[ToolCallPart]) -> Finish | None:
-        """Run the tools one after the other and send back what they say."""
+    async def _act(self, calls: list[ToolCallPart], past: Past | None = None) -> Finish | None:
+        """Run the tools one after the other and send back what they say.
+
+        Parameters
+        ----------
+        calls
+            Of the last response.
+        past
+            What an earlier process has already done of them.
+        """
         finish: Finish | None = None
         parts: list[ToolReturnPart] = []
         for call in calls:
-            answer = await self._call(call)
+            answer = (_remembered(call, past) if past else None) or await self._call(call)
             finish = answer.finish or finish
             outcome: Any = "success" if answer.ok else "failed"
             parts.append(
                 ToolReturnPart(call.tool_name, answer.text, call.tool_call_id, outcome=outcome)
             )
-        warning = self._step_warning()
+        seconds = self._seconds + time.monotonic() - self._started
+        used = self._warnings.due(self.limits, self.meter, seconds)
+        if used:
+            self.reporter.notice(f"The agent has used {used}; it will be stopped at its limit.")
+        warning = f"You have used {used}. Bring the work to an end and call finish." if used else ""
         more: list[Any] = [UserPromptPart(warning)] if warning else []
         self._say(ModelRequest(parts=[*parts, *more]))
-        return finish
+        # The user has said something that the agent has not read: it is not finished yet.
+        return None if self._asked else finish
 
     async def _call(self, call: ToolCallPart) -> Answer:
         step, name, call_id = self.meter.steps, call.tool_name, call.tool_call_id
@@ -312,7 +398,13 @@ class AgentLoop:
         answer = await self.toolbox.call(name, call.args, call_id)
         answer = self._in_circles(call, answer)
         took = round(time.monotonic() - started, 3)
-        self.journal.write("tool_end", step=step, call_id=call_id, ok=answer.ok, duration_s=took)
+        end = {"status": answer.finish.status, "summary": answer.finish.summary} if (
+            answer.finish
+        ) else None  # fmt: skip
+        self.journal.write(
+            "tool_end", step=step, call_id=call_id, ok=answer.ok, text=answer.text, finish=end,
+            duration_s=took,
+        )  # fmt: skip
         text = _clean(answer.text)[:MAX_TEXT]
         self.reporter(ToolResult(step, call_id, name, answer.ok, text, took))
         return answer
@@ -333,41 +425,6 @@ class AgentLoop:
             return replace(answer, text=f"{answer.text}\n{hint}")
         return answer
 
-    def _step_warning(self) -> str | None:
-        limit = self.limits.max_steps
-        if self._warned or self.meter.steps < 0.8 * limit:
-            return None
-        self._warned = True
-        return (
-            f"You have used {self.meter.steps} of {limit} steps. Bring the work to an end and call "
-            "finish."
-        )
-
-    def _check_limits(self) -> None:
-        """Stop before the next request when a limit is reached; the branch is kept."""
-        limits, meter = self.limits, self.meter
-        if meter.steps >= limits.max_steps:
-            raise AgentStopped(
-                "AGENT_LIMIT_STEPS",
-                f"The agent was stopped after {meter.steps} steps, its limit; its branch is kept. "
-                "Raise the limit or split the task.",
-            )
-        tokens = meter.input_tokens + meter.output_tokens
-        if limits.max_tokens is not None and tokens >= limits.max_tokens:
-            raise AgentStopped(
-                "AGENT_LIMIT_TOKENS",
-                f"The agent was stopped after {tokens} tokens, over its limit of "
-                f"{limits.max_tokens}; its branch is kept. Raise the limit or split the task.",
-            )
-        if limits.max_cost_usd is not None and meter.cost >= limits.max_cost_usd > 0:
-            guess = "" if meter.price.known else ", by a cautious guess of the model's price"
-            raise AgentStopped(
-                "AGENT_LIMIT_COST",
-                f"The agent was stopped after ${meter.cost:.4f}{guess}, over its limit of "
-                f"${limits.max_cost_usd:.4f}; its branch is kept. Raise the limit or split the "
-                "task.",
-            )
-
 
 _PARAMETERS: Final = ModelRequestParameters(
     function_tools=[
@@ -377,6 +434,28 @@ _PARAMETERS: Final = ModelRequestParameters(
         for tool in TOOLS
     ]
 )
+
+
+def _remembered(call: ToolCallPart, past: Past) -> Answer | None:
+    """Return what an earlier process knows of a call; ``None`` when it may be made (again)."""
+    ended = past.answers.get(call.tool_call_id)
+    if ended:
+        entry = ended.pop(0)
+        past.started[call.tool_call_id] -= 1
+        end = entry.get("finish")
+        finish = _finish(end) if end else None
+        return Answer(ok=bool(entry["ok"]), text=str(entry["text"]), finish=finish)
+    if not past.started.get(call.tool_call_id):
+        return None
+    past.started[call.tool_call_id] -= 1
+    tool = BY_NAME.get(call.tool_name)
+    if tool is None or tool.reads_only or tool.name == "finish":
+        return None
+    return Answer(ok=False, text=INTERRUPTED)
+
+
+def _finish(noted: dict[str, str]) -> Finish:
+    return Finish("blocked" if noted["status"] == "blocked" else "done", noted["summary"])
 
 
 def _complete(calls: list[ToolCallPart]) -> bool:

@@ -57,11 +57,23 @@ def worker_system(config: AgentConfig, commands: Commands) -> str:
     return "\n\n".join(parts)
 
 
-def worker_task(task: TaskText, references: Sequence[str]) -> str:
-    """Return the first message to a worker."""
-    parts = [f"Task: {task.title}", task.description.strip(), _context(task.context)]
-    if references:
-        parts.append("Look at these first:\n" + "\n".join(f"- {path}" for path in references))
+GREEN: Final = (
+    "Your work was committed and the gates are green. The user has said something meanwhile; do "
+    "what it asks for, then call finish again."
+)
+
+
+def worker_task(task: TaskText, found: str) -> str:
+    """Return the first message to a worker.
+
+    Parameters
+    ----------
+    task
+        What is to be done.
+    found
+        The project's notes and the references, as `context.gather` returns them.
+    """
+    parts = [f"Task: {task.title}", task.description.strip(), _context(task.context), found]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -72,9 +84,31 @@ def _context(context: Any) -> str:
     return f"Context:\n{text}"
 
 
-def gate_failed(name: str, command: str, report: str) -> str:
-    """Return the message about a gate that failed."""
+def conflicts(files: Sequence[str], branch: str | None) -> str:
+    """Return what is said before the task when a merge has to be settled first."""
+    listed = "\n".join(f"- {path}" for path in files)
+    return (
+        f"The work below was done before, but it conflicts with the branch {branch} as it is now. "
+        "Both were merged, and these files hold conflict markers (<<<<<<<, =======, >>>>>>>):\n"
+        f"{listed}\nEdit them so that the purpose of both sides is kept and no marker is left; "
+        "change nothing else without need. What the work was for:\n\n"
+    )
+
+
+def gate_failed(name: str, command: str, report: str, remark: str = "") -> str:
+    """Return the message about a gate that failed.
+
+    Parameters
+    ----------
+    name, command
+        The gate.
+    report
+        The end of its output.
+    remark
+        What it says about the base commit. Default nothing.
+    """
+    compared = f"{remark}\n\n" if remark else ""
     return (
         f"Your work was committed and the project's {name} command ran on it: `{command}`. It "
-        f"failed:\n\n{report}\n\nFix the cause, then call finish again."
+        f"failed:\n\n{report}\n\n{compared}Fix the cause, then call finish again."
     )

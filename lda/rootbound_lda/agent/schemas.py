@@ -56,7 +56,8 @@ class Tool:
 TOOLS: Final = (
     Tool(
         "read_file",
-        "Read a text file. Lines come numbered as `N<tab>line`; the footer says what is shown.",
+        "Read a text file. Lines come numbered as `N<tab>line`; the footer says what is shown. A "
+        "notebook (.ipynb) is read and edited as text with a heading line for each cell.",
         _tool(
             ("path",),
             path=_PATH,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fnmatch
 import hashlib
 import os
@@ -19,7 +20,7 @@ from ..git import Git, GitError
 from ..policy import Policy
 from ..reports import OutputFeed, Reporter
 from ..sandbox import CommandRunner, SandboxUnavailable, base_env
-from . import edits
+from . import edits, notebooks
 from .schemas import BY_NAME, ToolError, check_arguments, parse_arguments
 
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
@@ -118,7 +119,17 @@ class Toolbox:
     # Files
 
     def _load(self, path: str) -> str:
-        """Return a file's text."""
+        """Return a file's text; a notebook's by cell."""
+        raw = self._raw(path)
+        return notebooks.to_text(path, raw) if notebooks.is_notebook(path) else raw
+
+    def _save(self, path: str, content: str, before: str | None) -> None:
+        """Write a file; a notebook from its text by cell."""
+        if notebooks.is_notebook(path):
+            content = notebooks.from_text(path, content, before)
+        self.files.write_bytes(path, content.encode("utf-8", "surrogatepass"))
+
+    def _raw(self, path: str) -> str:
         data = self.files.read_bytes(path, max_bytes=MAX_FILE_BYTES)
         if b"\0" in data[:8192]:
             raise ToolError(f"{path} is a binary file; it cannot be shown or edited as text.")
@@ -160,18 +171,21 @@ class Toolbox:
             self._seen.pop(_key(path))
             raise ToolError(f"{path} has changed since you last read it; read it again first.")
         edit = edits.replace(content, old_string, new_string, every=replace_all)
-        self.files.write_bytes(path, edit.content.encode("utf-8"))
+        self._save(path, edit.content, self._raw(path) if notebooks.is_notebook(path) else None)
         self._remember(path, edit.content)
         places = f"{edit.count} places" if edit.count > 1 else f"line {edit.line}"
         text = f"Changed {path} at {places}:\n{edits.region(edit.content, edit.line, new_string)}"
         return text + _syntax_warning(path, edit.content)
 
     def _write_file(self, path: str, content: str) -> str:
-        data = content.encode("utf-8", "surrogatepass")
-        self.files.write_bytes(path, data)
+        before = None
+        if notebooks.is_notebook(path):
+            with contextlib.suppress(AccessDenied, OSError):
+                before = self._raw(path)
+        self._save(path, content, before)
         self._remember(path, content)
-        count = len(content.splitlines())
-        return f"Wrote {path} ({count} lines, {len(data)} bytes)." + _syntax_warning(path, content)
+        size, count = len(content.encode("utf-8", "surrogatepass")), len(content.splitlines())
+        return f"Wrote {path} ({count} lines, {size} bytes)." + _syntax_warning(path, content)
 
     def _delete_file(self, path: str) -> str:
         self.files.delete(path)

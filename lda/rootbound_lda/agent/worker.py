@@ -13,7 +13,8 @@ from ..reports import Reporter
 from ..sandbox import CommandRunner
 from ..wire import RunPayload
 from ..worktrees import Worktree
-from .loop import AgentLoop, Journal
+from .journal import Journal, read
+from .loop import AgentLoop
 from .models import open_model
 from .prices import Meter, price_of
 from .prompts import worker_system
@@ -33,6 +34,7 @@ async def open_worker(
     reporter: Reporter,
     artifacts: Path,
     private: Path,
+    resumed: bool = False,
 ) -> AsyncIterator[AgentLoop]:
     """Open an agent for a run; its connections and its journal are closed afterwards.
 
@@ -52,9 +54,18 @@ async def open_worker(
         Folder for long outputs.
     private
         The run's own folder, for the journal.
+    resumed
+        Whether it goes on where the journal ends. Default false.
+
+    Raises
+    ------
+    JournalUnreadable
+        When there is nothing to go on from.
     """
     agent = payload.agent_config
-    journal = Journal(private / "journal.jsonl")
+    path, generation = private / "journal.jsonl", payload.lease_generation
+    past = read(path, generation) if resumed else None
+    journal = Journal(path, generation, resumed=past is not None and past.round >= 0)
     toolbox = Toolbox(
         policy=policy,
         files=files,
@@ -66,7 +77,7 @@ async def open_worker(
     )
     try:
         async with open_model(agent, key, config.model_urls) as codec:
-            yield AgentLoop(
+            loop = AgentLoop(
                 config=agent,
                 codec=codec,
                 toolbox=toolbox,
@@ -76,5 +87,8 @@ async def open_worker(
                 meter=Meter(price_of(agent.provider, agent.model, agent.settings)),
                 system=worker_system(agent, payload.commands),
             )
+            if past is not None:
+                loop.recall(past)
+            yield loop
     finally:
         journal.close()

@@ -4,8 +4,9 @@ Every change is made here, on a pinned descriptor, after its real path was compa
 writable roots; the caller gets the result, so the record is exact and no path is looked up twice.
 Only the loop's thread changes names in the tree, so nothing it checked can move before it acts.
 
-Opens for reading are decided by the kernel (Landlock); the record of an allowed one is predicted.
-Reads of the system's own files (interpreters, libraries, /etc, /proc) are not recorded.
+Opens for reading and execs are decided by the kernel (Landlock); the record of an allowed one is
+predicted, unless reads are strict: then they are carried out here too. Reads of the system's own
+files (interpreters, libraries, /etc, /proc) are counted, a row for each folder and second.
 """
 
 from __future__ import annotations
@@ -20,23 +21,36 @@ from rootbound_lda.sandbox._boundary import Boundary, RefusedError
 from rootbound_lda.sandbox._names import NameBroker
 from rootbound_lda.sandbox._notify import Call, Handler, Listener
 from rootbound_lda.sandbox._opens import OpenBroker
-from rootbound_lda.sandbox._paths import Report
+from rootbound_lda.sandbox._records import Recorder
 
 
 class FileBroker(OpenBroker, NameBroker, AttributeBroker):
-    """Answers all file calls; the parameters are those of `PathBroker`."""
+    """Answers all file calls; the parameters are those of `PathBroker`.
+
+    With `strict_reads`, reads of regular files and folders are carried out here too.
+    """
 
     def __init__(
-        self, listener: Listener, boundary: Boundary, report: Report, shm: str | None
+        self,
+        listener: Listener,
+        boundary: Boundary,
+        recorder: Recorder,
+        shm: str | None,
+        *,
+        strict_reads: bool = False,
     ) -> None:
-        super().__init__(listener, boundary, report, shm)
+        super().__init__(listener, boundary, recorder, shm)
+        self._strict = strict_reads
         self.handlers: Mapping[str, Handler] = {
             "open": lambda c: self.open(c, _sys.AT_FDCWD, 0, c.int32(1), c.args[2]),
             "creat": lambda c: self.open(
                 c, _sys.AT_FDCWD, 0, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, c.args[1]
             ),
             "openat": lambda c: self.open(c, c.int32(0), 1, c.int32(2), c.args[3]),
+            "execve": lambda c: self.execute(c, _sys.AT_FDCWD, 0, 0),
+            "execveat": lambda c: self.execute(c, c.int32(0), 1, c.int32(4)),
             "truncate": self.truncate,
+            "ftruncate": self.truncate_open,
             "unlink": lambda c: self.remove(c, _sys.AT_FDCWD, 0, folder=False),
             "rmdir": lambda c: self.remove(c, _sys.AT_FDCWD, 0, folder=True),
             "unlinkat": lambda c: self.remove(
@@ -97,8 +111,12 @@ class FileBroker(OpenBroker, NameBroker, AttributeBroker):
         OSError
             For the caller: the operation itself failed.
         """
+        self._asked = b""
         try:
             handler(call)
         except RefusedError as refused:
             self._record(call, refused.operation, "DENIED", refused.path, errno.EACCES)
             self._listener.answer(call, error=errno.EACCES)
+        except OSError as error:
+            self._note_refusal(call, error.errno or errno.EIO)
+            raise

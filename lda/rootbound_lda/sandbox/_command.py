@@ -15,10 +15,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from rootbound_lda.audit import AuditRecord, AuditSink, AuditUnavailable, encode_path
+from rootbound_lda.audit import AuditSink, AuditUnavailable
+from rootbound_lda.sandbox._keeper import Keeper
 
 _CHUNK = 1 << 16
 _GRACE_S = 10.0
@@ -101,6 +101,7 @@ class Command:
         job: Mapping[str, object],
         audit: AuditSink,
         *,
+        records: str,
         on_output: Callable[[str, bytes], None] | None,
         stdin: bytes | None,
         max_output: int,
@@ -109,6 +110,7 @@ class Command:
         self._fork = fork
         self._job = job
         self._audit = audit
+        self._records = records
         self._on_output = on_output
         self._stdin = stdin
         self._timeout_s = timeout_s
@@ -163,12 +165,26 @@ class Command:
 
     def _execute(self) -> CommandResult:
         started = time.monotonic()
+        try:
+            keeper = Keeper(self._records, self._audit)
+        except OSError as error:
+            raise _unavailable(f"there is no space for its records ({error})") from error
+        try:
+            timed_out = self._run_kept(keeper, started + self._timeout_s)
+            if self._fault is None:
+                self._keep(keeper)
+        finally:
+            keeper.close()
+        return self._result(time.monotonic() - started, timed_out=timed_out)
+
+    def _run_kept(self, keeper: Keeper, deadline: float) -> bool:
         control, theirs = socket.socketpair()
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
         in_read = self._input()
         try:
-            self._fork(self._job, [theirs.fileno(), in_read, out_write, err_write])
+            fds = [theirs.fileno(), in_read, out_write, err_write, keeper.fd]
+            self._fork(self._job, fds)
         except BaseException:
             control.close()
             os.close(out_read)
@@ -183,10 +199,10 @@ class Command:
             selector.register(out_read, selectors.EVENT_READ, "stdout")
             selector.register(err_read, selectors.EVENT_READ, "stderr")
             selector.register(self._wake_read, selectors.EVENT_READ, "wake")
-            timed_out = self._follow(selector, control, started + self._timeout_s)
+            timed_out = self._follow(selector, control, keeper, deadline)
             for fd in (out_read, err_read):
                 os.close(fd)
-        return self._result(time.monotonic() - started, timed_out=timed_out)
+        return timed_out
 
     def _input(self) -> int:
         if self._stdin is None:
@@ -198,7 +214,11 @@ class Command:
         return fd
 
     def _follow(
-        self, selector: selectors.BaseSelector, control: socket.socket, deadline: float
+        self,
+        selector: selectors.BaseSelector,
+        control: socket.socket,
+        keeper: Keeper,
+        deadline: float,
     ) -> bool:
         """Read until the supervisor and the output end; returns whether time ran out."""
         open_ends = {"control", "stdout", "stderr"}
@@ -220,19 +240,19 @@ class Command:
                     if killing is None:
                         killing = time.monotonic() + _GRACE_S
                         _ask_to_kill(control)
-                elif not self._read(key.data, key.fd, control):
+                elif not self._read(key.data, key.fd, control, keeper):
                     selector.unregister(key.fileobj)
                     open_ends.discard(key.data)
         return timed_out
 
-    def _read(self, kind: str, fd: int, control: socket.socket) -> bool:
+    def _read(self, kind: str, fd: int, control: socket.socket, keeper: Keeper) -> bool:
         if kind == "control":
             try:
                 data = control.recv(_CHUNK)
             except ConnectionResetError:
                 data = b""
             if data:
-                self._messages(data, control)
+                self._messages(data, control, keeper)
             return bool(data)
         data = os.read(fd, _CHUNK)
         if data:
@@ -249,39 +269,32 @@ class Command:
         if self._on_output is not None:
             self._on_output(kind, data)
 
-    def _messages(self, data: bytes, control: socket.socket) -> None:
+    def _messages(self, data: bytes, control: socket.socket, keeper: Keeper) -> None:
         *lines, self._line = (self._line + data).split(b"\n")
+        records = {b"R", b"F"}.intersection(lines)
+        if records and self._fault is None:
+            if not self._keep(keeper):
+                _ask_to_kill(control)
+            elif b"F" in records:
+                with suppress(OSError):
+                    control.send(b"A")
         for line in lines:
+            if line in (b"R", b"F"):
+                continue
             message = json.loads(line)
-            if message["t"] == "rec":
-                self._keep(message["records"], control)
-            elif message["t"] == "exit":
+            if message["t"] == "exit":
                 self._end = message
             elif message["t"] == "fault" and self._fault is None:
                 self._fault = _unavailable(message["text"])
 
-    def _keep(self, records: list[dict[str, Any]], control: socket.socket) -> None:
-        for raw in records:
-            path, detail = encode_path(os.fsencode(raw["path"]))
-            detail |= {key: raw[key] for key in ("pid", "program", "syscall", "exact")}
-            if raw["errno"]:
-                detail["errno"] = raw["errno"]
-            if "path2" in raw:
-                detail["path2"] = encode_path(os.fsencode(raw["path2"]))[0]
-            detail["program"] = encode_path(os.fsencode(raw["program"]))[0]
-            record = AuditRecord(
-                raw["op"], raw["result"], path, "kernel", detail,
-                datetime.fromtimestamp(raw["time"], UTC),
-            )  # fmt: skip
-            try:
-                self._audit.record(record)
-            except AuditUnavailable as error:
-                if self._fault is None:
-                    self._fault = error
-                _ask_to_kill(control)
-                return
-        with suppress(OSError):
-            control.send(b"A")
+    def _keep(self, keeper: Keeper) -> bool:
+        try:
+            keeper.keep()
+        except (AuditUnavailable, ValueError) as error:
+            # A damaged ring as well as a refusing sink: nothing more may happen unseen.
+            self._fault = error
+            return False
+        return True
 
     def _result(self, duration: float, *, timed_out: bool) -> CommandResult:
         if self._fault is not None:

@@ -21,15 +21,19 @@ _WAIT_KILLABLE = 1 << 5
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _STREAM, _DGRAM, _SEQPACKET = 1, 2, 5
 _IPPROTO_DEFAULT, _IPPROTO_TCP, _IPPROTO_UDP = 0, 6, 17
+_OPEN_FLAGS = {"open": 1, "openat": 2}
+_O_PATH = 0o10000000
+# O_CREAT, O_TRUNC, the access mode and the bit of O_TMPFILE.
+_WRITE_INTENT = 0o100 | 0o1000 | 0o3 | 0o20000000
 
 FILE_CALLS = (
     "open", "openat", "creat", "truncate", "unlink", "unlinkat", "rmdir", "rename", "renameat",
     "renameat2", "mkdir", "mkdirat", "mknod", "mknodat", "link", "linkat", "symlink", "symlinkat",
     "chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchown", "fchownat", "utime",
     "utimes", "futimesat", "utimensat", "setxattr", "lsetxattr", "fsetxattr", "removexattr",
-    "lremovexattr", "fremovexattr",
+    "lremovexattr", "fremovexattr", "ftruncate", "execve", "execveat",
 )  # fmt: skip
-"""Every call that opens or changes a file; the supervisor answers each."""
+"""Every call that opens, changes or executes a file; the supervisor answers each."""
 
 SIGNAL_CALLS = (
     "kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal",
@@ -88,17 +92,18 @@ def _only_self(index: int = 0) -> list[Instruction]:
     return [_arg(index), (_JEQ, 0, 1, 0), _ret(_ALLOW), _ret(_fail(errno.EPERM))]
 
 
-def _no_namespaces(mask: int) -> list[Instruction]:
-    return [_arg(0), (_JSET, 0, 1, mask), _ret(_fail(errno.EPERM)), _ret(_ALLOW)]
+def _no_namespaces(mask: int, verdict: int = _ALLOW) -> list[Instruction]:
+    return [_arg(0), (_JSET, 0, 1, mask), _ret(_fail(errno.EPERM)), _ret(verdict)]
 
 
 def _ioctl() -> list[Instruction]:
     # File attributes can be set through a read-only descriptor, so Landlock does not see it.
     return [
         _arg(1),
-        *[(_JEQ, 10 - i, 0, cmd) for i, cmd in enumerate((0x80086601, 0x801C581F))],
-        *[(_JEQ, 8 - i, 0, cmd) for i, cmd in enumerate((0x40049409, 0x4020940D))],
-        *[(_JEQ, 7 - i, 0, cmd) for i, cmd in enumerate((0x5412, 0x541C))],
+        *[(_JEQ, 12 - i, 0, cmd) for i, cmd in enumerate((0x80086601, 0x801C581F))],
+        *[(_JEQ, 10 - i, 0, cmd) for i, cmd in enumerate((0x40049409, 0x4020940D))],
+        # Input into a terminal, and signals to whoever is named a socket's owner.
+        *[(_JEQ, 9 - i, 0, cmd) for i, cmd in enumerate((0x5412, 0x541C, 0x8901, 0x8902))],
         (_RSH, 0, 0, 8),
         (_AND, 0, 0, 0xFF),
         *[(_JEQ, 3 - i, 0, kind) for i, kind in enumerate((0x66, 0x58, 0x94))],
@@ -147,6 +152,14 @@ def _sendto() -> list[Instruction]:
     ]  # fmt: skip
 
 
+def _open(index: int, *, trace_reads: bool) -> list[Instruction]:
+    # A descriptor that names a file without opening it; every use of it is a call of its own.
+    program = [_arg(index), (_JSET, 0, 1, _O_PATH), _ret(_ALLOW)]
+    if not trace_reads:
+        program += [(_JSET, 1, 0, _WRITE_INTENT), _ret(_ALLOW)]
+    return [*program, _ret(_NOTIFY)]
+
+
 def _first_args(*values: int) -> list[Instruction]:
     """Allow only these values of the first arguments."""
     program: list[Instruction] = []
@@ -161,7 +174,14 @@ def _refuse_arg(index: int, values: tuple[int, ...]) -> list[Instruction]:
     return [_arg(index), *tests, _ret(_ALLOW), _ret(_fail(errno.EPERM))]
 
 
-def build(*, network: bool, trap_signals: bool) -> bytes:
+def build(
+    *,
+    network: bool,
+    trap_signals: bool,
+    count_forks: bool = False,
+    trace_reads: bool = True,
+    trap_umask: bool = False,
+) -> bytes:
     """Assemble the program.
 
     Parameters
@@ -170,6 +190,12 @@ def build(*, network: bool, trap_signals: bool) -> bytes:
         Whether TCP and name resolution go through the supervisor; otherwise no socket exists.
     trap_signals
         Whether to ask about signals, for kernels whose Landlock does not confine them.
+    count_forks
+        Whether to ask about new processes, for root, whose number the kernel does not limit.
+    trace_reads
+        Whether to ask about opens that can only read.
+    trap_umask
+        Whether to ask about umask, for a supervisor that remembers it.
 
     Returns
     -------
@@ -183,9 +209,10 @@ def build(*, network: bool, trap_signals: bool) -> bytes:
         program += [(_JGE, 0, 1, 0x40000000), _ret(_KILL)]
     blocks: list[tuple[str, list[Instruction]]] = [
         ("ioctl", _ioctl()),
-        ("fcntl", _refuse_arg(1, (1024, 1026))),
+        # Leases, notices of other folders, and signals to whoever is named the owner.
+        ("fcntl", _refuse_arg(1, (8, 15, 1024, 1026))),
         ("prctl", _refuse_arg(0, (4,))),
-        ("clone", _no_namespaces(_NAMESPACES)),
+        ("clone", _no_namespaces(_NAMESPACES, _NOTIFY if count_forks else _ALLOW)),
         ("unshare", _no_namespaces(_NAMESPACES | _NEW_TIME)),
         ("prlimit64", _prlimit()),
         ("setpriority", _first_args(0, 0)),
@@ -197,9 +224,14 @@ def build(*, network: bool, trap_signals: bool) -> bytes:
     ]  # fmt: skip
     # A call of a later kernel could change files in a way nobody here has thought of.
     program += [(_JGE, 0, 1, _FIRST_UNKNOWN), _ret(_fail(errno.ENOSYS))]
-    asked = list(FILE_CALLS)
+    asked = [name for name in FILE_CALLS if name not in _OPEN_FLAGS]
+    blocks += [(name, _open(index, trace_reads=trace_reads)) for name, index in _OPEN_FLAGS.items()]
+    if trap_umask:
+        asked.append("umask")
     if trap_signals:
         asked += SIGNAL_CALLS
+    if count_forks:
+        asked += ("fork", "vfork")
     if network:
         asked += NETWORK_CALLS
         blocks.append(("sendto", _sendto()))

@@ -65,13 +65,22 @@ def _create(version: int, *, fs: int, net: int = 0, scoped: int = 0) -> int:
     return syscall("landlock_create_ruleset", ctypes.byref(attr), size, 0)
 
 
-def _allow(ruleset: int, path: str, rights: int, file_rights: int) -> None:
+def _allow(
+    ruleset: int, place: str | int, rights: int, file_rights: int, *, canonical: bool = True
+) -> None:
+    """Add a rule for a path or for what a descriptor holds.
+
+    A path that is not there needs no permission, and one that is said to be canonical and is not
+    has been replaced by a link: neither gets a rule, which is the safe side.
+    """
     try:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        fd = os.dup(place) if isinstance(place, int) else os.open(place, os.O_PATH | os.O_CLOEXEC)
     except OSError:
-        # A path that is not there needs no permission; that is the safe side.
         return
     try:
+        link = f"/proc/self/fd/{fd}"
+        if canonical and isinstance(place, str) and os.readlink(link) != place:  # noqa: PTH115
+            return
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
             rights &= file_rights
         rule = _PathBeneath(rights, fd)
@@ -85,22 +94,22 @@ def _restrict(ruleset: int) -> None:
     syscall("landlock_restrict_self", ruleset, 0)
 
 
-def confine_supervisor(
+def supervisor_ruleset(
     version: int,
     *,
-    writable: Iterable[str],
+    writable: Iterable[int],
     readable: Iterable[str],
     listable: Iterable[str],
     devices: Iterable[str],
-) -> None:
-    """Put this process, and every later child, into the domain of a policy.
+) -> int:
+    """Make the rules of a policy's domain; the descriptor is the caller's to close.
 
     Parameters
     ----------
     version
         Landlock ABI, at least 1.
     writable
-        Folders with every right.
+        Descriptors of folders with every right.
     readable
         Files and folders to read, list and execute.
     listable
@@ -117,18 +126,30 @@ def confine_supervisor(
     of_files = everything & (EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV)
     ruleset = _create(version, fs=everything)
     try:
-        for path in writable:
+        for pin in writable:
             # Device nodes and their ioctls are nothing that file work in a project needs.
-            _allow(ruleset, path, everything & ~IOCTL_DEV, of_files)
+            _allow(ruleset, pin, everything & ~IOCTL_DEV, of_files)
         for path in readable:
             _allow(ruleset, path, EXECUTE | READ_FILE | READ_DIR, of_files)
         for path in listable:
             _allow(ruleset, path, READ_DIR, 0)
         for path in devices:
-            _allow(ruleset, path, everything, of_files & ~EXECUTE)
-        _restrict(ruleset)
-    finally:
+            _allow(ruleset, path, everything, of_files & ~EXECUTE, canonical=False)
+    except BaseException:
         os.close(ruleset)
+        raise
+    return ruleset
+
+
+def confine_supervisor(ruleset: int) -> None:
+    """Put this process, and every later child, into the domain of a policy.
+
+    Raises
+    ------
+    OSError
+        If the kernel refuses; nothing may run then.
+    """
+    _restrict(ruleset)
 
 
 def confine_child(version: int) -> None:
@@ -141,6 +162,8 @@ def confine_child(version: int) -> None:
     OSError
         If the kernel refuses; nothing may run then.
     """
+    if version < 1:
+        return
     net = _NET_TCP if version >= 4 else 0
     scoped = _SCOPES if version >= SCOPE_ABI else 0
     # The domain alone counts; a right that is granted everywhere keeps old ABIs content.

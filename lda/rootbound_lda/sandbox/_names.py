@@ -11,6 +11,7 @@ from rootbound_lda.sandbox import _sys
 from rootbound_lda.sandbox._boundary import RefusedError, real_path
 from rootbound_lda.sandbox._notify import Call, read_string, status_field
 from rootbound_lda.sandbox._paths import PathBroker
+from rootbound_lda.sandbox._ring import Operation
 
 
 class NameBroker(PathBroker):
@@ -34,7 +35,7 @@ class NameBroker(PathBroker):
             raise _sys.raise_errno(errno.EINVAL)
         old = self._path(call, old_fd, old_index)
         new = self._path(call, new_fd, new_index)
-        first = "WRITE" if flags & _sys.RENAME_EXCHANGE else "DELETE"
+        first: Operation = "WRITE" if flags & _sys.RENAME_EXCHANGE else "DELETE"
         old_parent, old_last, old_real = self._allowed_parent(call, old, first)
         try:
             new_parent, new_last, new_real = self._allowed_parent(call, new, "WRITE")
@@ -71,7 +72,7 @@ class NameBroker(PathBroker):
     def mknod(self, call: Call, dir_fd: int, index: int, mode: int) -> None:
         """Answer mknod; only regular files and pipes can be made."""
         path = self._path(call, dir_fd, index)
-        mode &= 0xFFFF
+        mode &= 0xFFFF & ~0o6000
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFIFO):
             raise _sys.raise_errno(errno.EPERM)
         self._make(call, path, lambda last, parent, mask: os.mknod(

@@ -51,7 +51,10 @@ class Call:
         return value - (1 << 32) if value & 0x80000000 else value
 
 
-_NAMES = {number: name for name, number in _sys.SYSCALLS.items()}
+def question(raw: bytes | bytearray) -> Call:
+    """Read a `struct seccomp_notif`."""
+    fields = _QUESTION.unpack(raw)
+    return Call(fields[0], fields[1], _sys.NAMES.get(fields[3], str(fields[3])), fields[6:])
 
 
 class Listener:
@@ -73,8 +76,7 @@ class Listener:
             if error.errno in (errno.ENOENT, errno.EINTR):
                 return None
             raise
-        fields = _QUESTION.unpack(self._buffer)
-        return Call(fields[0], fields[1], _NAMES.get(fields[3], str(fields[3])), fields[6:])
+        return question(self._buffer)
 
     def check(self, call: Call) -> None:
         """Make sure that the caller still waits, so that its process number is still its own.

@@ -11,14 +11,15 @@ from rootbound_lda.sandbox import _sys
 from rootbound_lda.sandbox._boundary import RefusedError, no_file_system, real_path
 from rootbound_lda.sandbox._notify import Call, read_string, status_field
 from rootbound_lda.sandbox._paths import PATH_ONLY, REFUSED_BY_KERNEL, PathBroker
+from rootbound_lda.sandbox._walk import named
 
 _MAX_LINKS = 40
-# Where the kernel decides and nothing is recorded: no need to look.
-_UNWATCHED = (b"/usr/", b"/lib/", b"/lib64/", b"/etc/ld.so.", b"/sys/", b"/dev/null")
 
 
 class OpenBroker(PathBroker):
-    """Answers opens."""
+    """Answers opens and execs."""
+
+    _strict = False
 
     def open(self, call: Call, dir_fd: int, index: int, flags: int, mode: int) -> None:
         """Answer an open with these flags; the path is argument `index`."""
@@ -32,18 +33,18 @@ class OpenBroker(PathBroker):
         if flags & intent == 0:
             self._open_to_read(call, dir_fd, path, flags)
             return
-        self._open_to_write(call, self._absolute(call, dir_fd, path), flags, mode & 0o7777)
+        exclusive = flags & os.O_EXCL and flags & os.O_CREAT
+        path = self._absolute(call, dir_fd, path, follow=not (flags & os.O_NOFOLLOW or exclusive))
+        # A run has no use for programs that lend their owner's rights.
+        self._open_to_write(call, path, flags, mode & 0o1777)
 
     def _open_to_read(self, call: Call, dir_fd: int, path: bytes, flags: int) -> None:
-        if path.startswith(_UNWATCHED) and b"/.." not in path:
-            self._listener.let_run(call)
-            return
-        full = self._absolute(call, dir_fd, path)
+        full = self._absolute(call, dir_fd, path, follow=not flags & os.O_NOFOLLOW)
         try:
             fd = os.open(full, PATH_ONLY | flags & os.O_NOFOLLOW)
         except OSError as error:
             if error.errno in REFUSED_BY_KERNEL:
-                self._record(call, "READ", "DENIED", full, error.errno, exact=False)
+                self._record(call, "READ", "DENIED", named(full), error.errno, exact=False)
                 raise
             self._listener.let_run(call)
             return
@@ -51,25 +52,87 @@ class OpenBroker(PathBroker):
             self._listener.check(call)
             real = real_path(fd)
             if self._boundary.inside(real):
-                self._read_inside(call, fd, real, full, path, flags)
-            elif no_file_system(real) or self._boundary.may_read(real):
+                shm = self._shm
+                swapped = shm is not None and full.startswith(shm) and not path.startswith(shm)
+                self._read(call, fd, real, flags, carry_out=swapped)
+            elif no_file_system(real):
+                self._listener.let_run(call)
+            elif not self._boundary.may_read(real):
+                raise RefusedError("READ", real)
+            elif real.startswith(b"/proc/") and real[6:7].isdigit():
+                self._check_process_file(call, fd, real)
                 self._listener.let_run(call)
             else:
-                raise RefusedError("READ", real)
+                self._read(call, fd, real, flags)
         finally:
             os.close(fd)
 
-    def _read_inside(
-        self, call: Call, fd: int, real: bytes, full: bytes, path: bytes, flags: int
+    def _read(
+        self, call: Call, fd: int, real: bytes, flags: int, *, carry_out: bool = False
     ) -> None:
-        readable = os.access(b"/proc/self/fd/%d" % fd, os.R_OK)
-        verdict = "ALLOWED" if readable else "DENIED"
-        self._record(call, "READ", verdict, real, 0 if readable else errno.EACCES, exact=False)
-        if self._shm and full.startswith(self._shm) and not path.startswith(self._shm):
-            opened = os.open(b"/proc/self/fd/%d" % fd, flags & ~os.O_NOFOLLOW | os.O_CLOEXEC)
+        """Record a read, and leave it to the kernel or carry it out."""
+        if not os.access(b"/proc/self/fd/%d" % fd, os.R_OK):
+            self._record(call, "READ", "DENIED", real, errno.EACCES, exact=False)
+        elif carry_out or (self._strict and self._is_plain(fd, real)):
+            again = flags & ~os.O_NOFOLLOW | os.O_CLOEXEC
+            opened = os.open(b"/proc/self/fd/%d" % fd, again)
+            self._record(call, "READ", "ALLOWED", real)
             self._give(call, opened, flags)
+            return
+        elif self._boundary.is_folded(real):
+            self._recorder.read_of_system(call, real)
         else:
+            self._record(call, "READ", "ALLOWED", real, exact=False)
+        self._listener.let_run(call)
+
+    def _is_plain(self, fd: int, real: bytes) -> bool:
+        """Tell whether opening this here is the same as opening it there."""
+        kind = os.fstat(fd).st_mode
+        return (stat.S_ISREG(kind) or stat.S_ISDIR(kind)) and not real.startswith(
+            (b"/proc/", b"/sys/")
+        )
+
+    def _check_process_file(self, call: Call, fd: int, real: bytes) -> None:
+        """Record a refusal that only opening shows: other processes' files below /proc."""
+        try:
+            os.close(os.open(b"/proc/self/fd/%d" % fd, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError as error:
+            if error.errno in REFUSED_BY_KERNEL:
+                self._record(call, "READ", "DENIED", real, error.errno or 0, exact=False)
+                return
+        self._recorder.read_of_system(call, real)
+
+    def execute(self, call: Call, dir_fd: int, index: int, flags: int) -> None:
+        """Record an exec, which the kernel decides: it is the caller that becomes the program."""
+        path = read_string(call, index)
+        if not path and not flags & _sys.AT_EMPTY_PATH:
+            raise _sys.raise_errno(errno.ENOENT)
+        nofollow = os.O_NOFOLLOW if flags & _sys.AT_SYMLINK_NOFOLLOW else 0
+        if path:
+            full = self._absolute(call, dir_fd, path, follow=not nofollow)
+        else:
+            full = b"/proc/%d/fd/%d" % (call.tid, dir_fd)
+        try:
+            fd = os.open(full, PATH_ONLY | nofollow)
+        except OSError as error:
+            if error.errno in REFUSED_BY_KERNEL:
+                self._record(call, "READ", "DENIED", named(full), error.errno, exact=False)
             self._listener.let_run(call)
+            return
+        try:
+            self._listener.check(call)
+            real = real_path(fd)
+            known = no_file_system(real) or self._boundary.inside(real)
+            if not known and not self._boundary.may_read(real):
+                raise RefusedError("READ", real)
+            runs = os.access(b"/proc/self/fd/%d" % fd, os.X_OK)
+        finally:
+            os.close(fd)
+        if runs:
+            self._record(call, "READ", "ALLOWED", real, exact=False)
+        else:
+            self._record(call, "READ", "DENIED", real, errno.EACCES, exact=False)
+        self._listener.let_run(call)
 
     def _open_to_write(self, call: Call, path: bytes, flags: int, mode: int) -> None:
         create = bool(flags & os.O_CREAT)
@@ -126,9 +189,9 @@ class OpenBroker(PathBroker):
             return path
         if flags & os.O_NOFOLLOW:
             raise _sys.raise_errno(errno.ELOOP)
-        if target.startswith(b"/"):
-            return self._absolute(call, _sys.AT_FDCWD, target)
-        return real_path(parent) + b"/" + target
+        if not target.startswith(b"/"):
+            target = real_path(parent) + b"/" + target
+        return self._absolute(call, _sys.AT_FDCWD, target, follow=True)
 
     def _reopen(self, call: Call, pinned: int, flags: int, mode: int) -> None:
         """Open what is pinned for writing, if the policy has it, and hand it over."""
@@ -137,7 +200,9 @@ class OpenBroker(PathBroker):
             kind = os.fstat(pinned).st_mode
             if stat.S_ISLNK(kind):
                 raise _sys.raise_errno(errno.ELOOP)
-            quiet = real in self._boundary.devices or no_file_system(real)
+            quiet = real in self._boundary.devices or (
+                no_file_system(real) and self._is_callers(call, pinned)
+            )
             if not quiet and self._boundary.root_of(real) is None:
                 raise RefusedError("WRITE", real)
             again = flags & ~(os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) | os.O_CLOEXEC | os.O_NOCTTY

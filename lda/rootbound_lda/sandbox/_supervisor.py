@@ -1,110 +1,42 @@
 """One command's supervisor: confines itself, starts the child, answers its calls, kills its tree.
 
-It lives in a process of its own, forked from the zygote. Its control socket carries JSON lines:
-to the LDA ``rec`` (records), ``started``, ``fault`` and ``exit``; from the LDA any byte, or the
-end of the stream, means: kill everything; but ``A`` acknowledges one ``rec``.
+It lives in a process of its own, forked from the zygote. Records go through a ring (`_ring`). Its
+control socket carries lines: to the LDA ``R`` (there are records), ``F`` (and an answer is waited
+for), and in JSON ``started``, ``note``, ``fault`` and ``exit``; from the LDA any byte, or the end
+of the stream, means: kill everything; but ``A`` means that what was there has been kept.
 """
 
 from __future__ import annotations
 
 import errno
 import gc
-import json
 import os
 import resource
 import select
 import signal
 import socket
 import struct
-import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, NoReturn
 
 from rootbound_lda.sandbox import _filter, _landlock, _sys
 from rootbound_lda.sandbox._boundary import Boundary
 from rootbound_lda.sandbox._broker import FileBroker
+from rootbound_lda.sandbox._forks import ForkBroker
 from rootbound_lda.sandbox._net import NetBroker
-from rootbound_lda.sandbox._notify import Call, Handler, Listener
+from rootbound_lda.sandbox._notify import Call, Handler, Listener, question
+from rootbound_lda.sandbox._prepare import Prepared
+from rootbound_lda.sandbox._records import Control, Recorder, StopError
+from rootbound_lda.sandbox._ring import Ring
 from rootbound_lda.sandbox._tree import kill_descendants, parent_of
 
 Job = Mapping[str, Any]
-_BATCH = 64
-_IDLE_MS = 10
-_MAX_UNKEPT = 8
+_TELL_MS, _WAIT_MS = 2, 1000
+_CONTROL, _ENDED = 1, 2
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
-
-
-class _StopError(Exception):
-    """The LDA wants the tree to end, or is gone."""
-
-
-class Control:
-    """The supervisor's end of the control socket."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._pending: list[dict[str, object]] = []
-        self._unkept = 0
-
-    @property
-    def pending(self) -> bool:
-        """Whether records wait to be sent."""
-        return bool(self._pending)
-
-    def fileno(self) -> int:
-        """Return the descriptor to wait on."""
-        return self._sock.fileno()
-
-    def record(self, record: dict[str, object]) -> None:
-        """Report a record; one of a change leaves before the caller learns of the change.
-
-        The whole tree waits when more than a few reports are not yet kept by the LDA.
-
-        Raises
-        ------
-        _StopError
-            If the LDA does not keep them.
-        """
-        record["time"] = time.time()
-        self._pending.append(record)
-        if record["op"] != "READ" or record["result"] == "DENIED" or len(self._pending) >= _BATCH:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what is pending."""
-        if self._pending:
-            records, self._pending = self._pending, []
-            self.send({"t": "rec", "records": records})
-            self._unkept += 1
-            while self._unkept > _MAX_UNKEPT:
-                self.hear()
-
-    def hear(self, flags: int = 0) -> None:
-        """Take what the LDA says; waits for it unless `flags` has MSG_DONTWAIT.
-
-        Raises
-        ------
-        _StopError
-            If it is anything but acknowledgements.
-        """
-        try:
-            said = self._sock.recv(64, flags)
-        except BlockingIOError:
-            return
-        if not said or said.strip(b"A"):
-            raise _StopError
-        self._unkept -= len(said)
-
-    def send(self, message: Mapping[str, object]) -> None:
-        """Send one message.
-
-        Raises
-        ------
-        OSError
-            If the LDA is gone.
-        """
-        self._sock.sendall(json.dumps(message).encode() + b"\n")
 
 
 class SignalBroker:
@@ -133,7 +65,13 @@ class SignalBroker:
         return False
 
 
-def supervise(job: Job, control: socket.socket, stdio: tuple[int, int, int]) -> NoReturn:
+def supervise(
+    job: Job,
+    control: socket.socket,
+    stdio: tuple[int, int, int],
+    ring: int,
+    ready: Prepared,
+) -> NoReturn:
     """Run one command to its end, then leave the process.
 
     Parameters
@@ -144,34 +82,37 @@ def supervise(job: Job, control: socket.socket, stdio: tuple[int, int, int]) -> 
         Connection to the LDA.
     stdio
         Descriptors for the child's standard input, output and error.
+    ring
+        File for the records.
+    ready
+        What was prepared for it.
     """
-    wire = Control(control)
+    wire = Control(control, Ring(ring))
     try:
-        _supervise(job, wire, stdio)
+        _supervise(job, wire, stdio, ring, ready)
     except BaseException as error:
         kill_descendants()
-        with suppress(OSError, _StopError):
-            wire.flush()
+        with suppress(OSError, StopError):
+            wire.tell(now=True)
             wire.send({"t": "fault", "text": f"{type(error).__name__}: {error}"})
     os._exit(0)
 
 
-def _supervise(job: Job, wire: Control, stdio: tuple[int, int, int]) -> None:
+def _supervise(
+    job: Job, wire: Control, stdio: tuple[int, int, int], ring: int, ready: Prepared
+) -> None:
     gc.disable()
     os.setsid()
     os.umask(0)
     _sys.prctl(_sys.PR_SET_CHILD_SUBREAPER, 1)
-    _sys.drop_capabilities()
+    # Taking the child's listener needs this, until the child has become a program of its own.
+    _sys.prctl(_sys.PR_SET_DUMPABLE, 1)
     version = int(job["abi"])
-    _landlock.confine_supervisor(
-        version,
-        writable=[path for path, _ in job["writable"]],
-        readable=job["readable"],
-        listable=job["listable"],
-        devices=job["devices"],
-    )
-    trap_signals = version < _landlock.SCOPE_ABI
-    program = _filter.build(network=job["network"], trap_signals=trap_signals)
+    roots, fast, rule = ready.roots, ready.fast, job["audit"]
+    # Without Landlock the mount namespace round this process is what confines it.
+    _sys.prctl(_sys.PR_SET_NO_NEW_PRIVS, 1)
+    if ready.ruleset is not None:
+        _landlock.confine_supervisor(ready.ruleset)
     handshake, child_handshake = socket.socketpair()
     failure_read, failure_write = os.pipe()
     supervisor = os.getpid()
@@ -179,37 +120,66 @@ def _supervise(job: Job, wire: Control, stdio: tuple[int, int, int]) -> None:
     if child == 0:
         try:
             _become(
-                job, stdio, program, version, supervisor, child_handshake.fileno(), failure_write
+                job,
+                stdio,
+                ready.program,
+                version,
+                supervisor,
+                child_handshake.fileno(),
+                failure_write,
             )
         finally:
             os._exit(_NOT_EXECUTABLE)
     child_handshake.close()
     for fd in (*stdio, failure_write):
         os.close(fd)
+    # It lengthens files for the child, so the child's limit is its own.
+    _limit({"max_file_bytes": job["limits"].get("max_file_bytes")})
     listener = _take_listener(child, handshake, failure_read)
+    if version < 1:
+        _sys.prctl(_sys.PR_SET_DUMPABLE, 0)
     brokers: dict[str, Handler] = {}
     boundary = Boundary(
-        roots=job["writable"],
+        roots=roots,
         readable=job["readable"],
         listable=job["listable"],
         devices=job["devices"],
         protected=job["protected"],
+        watched=job["watched"],
     )
-    files = FileBroker(listener, boundary, wire.record, job["shm"])
+    fold = not rule["record_system_reads"]
+    recorder = Recorder(wire, fold=fold, strict=rule["strict_audit"])
+    files = FileBroker(listener, boundary, recorder, job["shm"], strict_reads=rule["strict_reads"])
     brokers.update(files.handlers)
     if job["network"]:
         brokers.update(NetBroker(listener, job["resolvers"]).handlers)
-    if trap_signals:
+    if ready.trap_signals:
         brokers.update(SignalBroker(listener).handlers)
+    if ready.most_processes is not None:
+        brokers.update(ForkBroker(listener, ready.most_processes).handlers)
     wire.send({"t": "started", "pid": child})
+    served = _Served(listener, files, brokers, recorder, wire)
     try:
-        status = _serve(listener, files, brokers, wire, child)
-    except _StopError:
+        if fast is None:
+            status = _serve(served, child)
+        else:
+            pidfd = os.pidfd_open(child)
+            fast.setup(
+                listener.fd, wire.fileno(), pidfd, ring,
+                [(os.fsencode(path), guarded, pin) for path, guarded, pin in roots],
+                [os.fsencode(path) for path in job["protected"]], boundary.folded,
+                rule["strict_reads"], fold,
+            )  # fmt: skip
+            status = _serve_fast(fast, served, child)
+    except StopError:
         kill_descendants(reap_except=child)
         status = _wait(child)
     kill_descendants()
-    with suppress(_StopError):
-        wire.flush()
+    if fast is not None:
+        fast.flush()
+    with suppress(StopError):
+        recorder.flush()
+    wire.tell(now=True)
     failure = os.read(failure_read, 4096)
     wire.send({"t": "exit", "status": status, "failure": failure.decode("utf-8", "replace")})
 
@@ -231,33 +201,41 @@ def _take_listener(child: int, handshake: socket.socket, failure: int) -> Listen
     return listener
 
 
-def _serve(
-    listener: Listener,
-    files: FileBroker,
-    brokers: Mapping[str, Handler],
-    wire: Control,
-    child: int,
-) -> int:
+@dataclass(frozen=True)
+class _Served:
+    """What answers a command's calls."""
+
+    listener: Listener
+    files: FileBroker
+    brokers: Mapping[str, Handler]
+    recorder: Recorder
+    wire: Control
+
+
+def _serve(served: _Served, child: int) -> int:
     """Answer calls until the child ends; returns its wait status.
 
     Raises
     ------
-    _StopError
+    StopError
         If the LDA wants an end before.
     """
+    listener, wire, recorder = served.listener, served.wire, served.recorder
     pidfd = os.pidfd_open(child)
     poll = select.poll()
     poll.register(listener.fd, select.POLLIN)
     poll.register(wire.fileno(), select.POLLIN)
     poll.register(pidfd, select.POLLIN)
     while True:
-        ready = poll.poll(_IDLE_MS if wire.pending else None)
+        wire.tell()
+        ready = poll.poll(_TELL_MS if wire.untold else _WAIT_MS if recorder.pending else None)
         if not ready:
-            wire.flush()
+            recorder.end_of_second()
+            wire.tell(now=True)
         for fd, event in ready:
             if fd == listener.fd:
                 if event & select.POLLIN:
-                    _answer(listener, files, brokers, wire)
+                    _answer(served, listener.receive())
                 else:
                     poll.unregister(fd)
             elif fd == wire.fileno():
@@ -268,28 +246,43 @@ def _serve(
                 return _wait(child)
 
 
+def _serve_fast(fast: ModuleType, served: _Served, child: int) -> int:
+    """Do the same with the compiled loop, which hands over what is not plain."""
+    while True:
+        event = fast.serve()
+        if isinstance(event, bytes):
+            _answer(served, question(event))
+            served.recorder.end_of_second()
+        elif event == _CONTROL:
+            served.wire.hear(socket.MSG_DONTWAIT)
+        elif event == _ENDED:
+            return _wait(child)
+        else:
+            served.wire.wait_for_room()
+
+
 def _wait(child: int) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def _answer(
-    listener: Listener, files: FileBroker, brokers: Mapping[str, Handler], wire: Control
-) -> None:
-    call = listener.receive()
+def _answer(served: _Served, call: Call | None) -> None:
     if call is None:
         return
-    handler = brokers.get(call.name)
+    listener = served.listener
+    handler = served.brokers.get(call.name)
     if handler is None:
         listener.answer(call, error=errno.ENOSYS)
         return
+    # Before anything is changed: afterwards it could be too late to record it.
+    served.wire.wait_for_room()
     try:
-        files.handle(handler, call)
+        served.files.handle(handler, call)
     except OSError as error:
         listener.answer(call, error=error.errno or errno.EIO)
     except (ValueError, struct.error, OverflowError) as error:
         # Registers that make no sense; the call fails and the LDA hears of it.
         listener.answer(call, error=errno.EINVAL)
-        wire.send({"t": "note", "text": f"{call.name}: {type(error).__name__}: {error}"})
+        served.wire.send({"t": "note", "text": f"{call.name}: {type(error).__name__}: {error}"})
 
 
 # -- the child ---------------------------------------------------------------------------------
@@ -315,7 +308,8 @@ def _become(
             os.dup2(fd, target)
         os.umask(0o022)
         for number in range(1, signal.NSIG):
-            with suppress(OSError, ValueError):
+            # Exec takes handlers away by itself; what is ignored would stay so.
+            if signal.getsignal(number) is signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         _limit(job["limits"])

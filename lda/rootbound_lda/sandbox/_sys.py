@@ -13,8 +13,10 @@ import platform
 MACHINE = platform.machine()
 
 _X86_64 = {
+    "execve": 59, "ftruncate": 77, "umask": 95, "execveat": 322,
     "open": 2, "ioctl": 16, "connect": 42, "socket": 41, "sendto": 44, "sendmsg": 46, "bind": 49,
     "listen": 50, "accept": 43, "socketpair": 53, "clone": 56, "fcntl": 72, "truncate": 76,
+    "fork": 57, "vfork": 58,
     "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87, "symlink": 88,
     "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93, "lchown": 94, "ptrace": 101,
     "utime": 132, "mknod": 133, "uselib": 134, "setpriority": 141, "sched_setparam": 142,
@@ -38,6 +40,7 @@ _X86_64 = {
     "syslog": 103, "lookup_dcookie": 212, "capset": 126,
 }  # fmt: skip
 _AARCH64 = {
+    "ftruncate": 46, "umask": 166, "execve": 221, "execveat": 281,
     "io_setup": 0, "io_submit": 2, "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7,
     "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16, "lookup_dcookie": 18, "fcntl": 25,
     "ioctl": 29, "ioprio_set": 30, "mknodat": 33, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36,
@@ -74,6 +77,9 @@ SYSCALLS: dict[str, int] = {
     **_COMMON,
 }
 """Number of each known system call on this machine; a missing name does not exist here."""
+
+NAMES: dict[int, str] = {number: name for name, number in SYSCALLS.items()}
+"""The other way round."""
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}.get(MACHINE, 0)
 """The architecture as seccomp reports it; 0 on a machine without a table."""

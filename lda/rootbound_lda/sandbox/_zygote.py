@@ -4,7 +4,8 @@ It is single-threaded, holds none of the LDA's memory, environment or descriptor
 tree of a supervisor that was killed, to kill it in turn.
 
 Each request is one message on a SEQPACKET socket: ``J`` with the descriptors job (a memory file
-with JSON), control socket, standard input, output, error. The answer is the supervisor's number.
+with JSON), control socket, standard input, output, error, the ring of records, and one for each
+writable root. The answer is the supervisor's number.
 """
 
 from __future__ import annotations
@@ -18,17 +19,25 @@ import socket
 import sys
 
 from rootbound_lda.sandbox import _sys
+from rootbound_lda.sandbox._prepare import prepare
 from rootbound_lda.sandbox._supervisor import supervise
 from rootbound_lda.sandbox._tree import kill_descendants
 
-_FDS = 5
+_FDS = 6
+_MAX_FDS = 250
 
 
 def main(fd: int) -> None:
     """Serve requests from the socket `fd` until the LDA is gone, then wait for the supervisors."""
     server = socket.socket(fileno=fd)
     server.set_inheritable(False)
+    # Whatever else was handed down is not for the commands that come from here.
+    os.closerange(3, fd)
+    os.closerange(fd + 1, os.sysconf("SC_OPEN_MAX"))
     _sys.prctl(_sys.PR_SET_CHILD_SUBREAPER, 1)
+    # Commands of the same user must not look into this process, even where Landlock is missing.
+    _sys.prctl(_sys.PR_SET_DUMPABLE, 0)
+    _sys.drop_capabilities()
     os.chdir("/")
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
@@ -71,20 +80,34 @@ def _reap(supervisors: set[int]) -> None:
 
 
 def _request(server: socket.socket, supervisors: set[int]) -> bool:
-    message, fds, _, _ = socket.recv_fds(server, 16, _FDS)
+    message, fds, _, _ = socket.recv_fds(server, 16, _MAX_FDS)
     if not message:
         return False
-    if len(fds) != _FDS:
+    for received in fds:
+        # What comes over a socket would otherwise outlive exec: the command could speak to the LDA.
+        os.set_inheritable(received, False)
+    if len(fds) < _FDS:
         server.send(b"0")
         return True
     job_fd, control_fd, *stdio = fds
+    with open(job_fd, "rb", closefd=False) as file:
+        job = json.load(file)
+    try:
+        ready = prepare(job, stdio[4:])
+    except OSError:
+        for fd in fds:
+            os.close(fd)
+        server.send(b"0")
+        return True
     pid = os.fork()
     if pid == 0:
         signal.set_wakeup_fd(-1)
+        # A handler would interrupt an answer half-way whenever an orphan ends.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         server.close()
-        with open(job_fd, "rb") as file:  # noqa: PTH123 - a descriptor
-            job = json.load(file)
-        supervise(job, socket.socket(fileno=control_fd), (stdio[0], stdio[1], stdio[2]))
+        os.close(job_fd)
+        control = socket.socket(fileno=control_fd)
+        supervise(job, control, (stdio[0], stdio[1], stdio[2]), stdio[3], ready)
     supervisors.add(pid)
     for fd in fds:
         os.close(fd)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from typing import Any
 
 from rootbound_lda.audit import MemorySink
 from rootbound_lda.policy import NetworkRule, Policy
-from rootbound_lda.sandbox import _landlock, _sys
-from rootbound_lda.sandbox.runner import Sandbox, SandboxUnavailable
+from rootbound_lda.sandbox import _bubblewrap, _landlock, _sys, tiers
+from rootbound_lda.sandbox._bubblewrap import Wall
+from rootbound_lda.sandbox.runner import Sandbox, SandboxUnavailable, chosen_supervisor
 
 _FULL_NETWORK_ABI = 4
 _TIMEOUT_S = 20.0
@@ -58,53 +58,90 @@ class SandboxFacts:
     Parameters
     ----------
     tier
-        ``"A"``: everything is enforced. ``"B"``: an older Landlock, with the supervisor closing
-        its holes. ``"F"``: nothing can be enforced and no command may run; the file tools stay.
+        ``"A"`` (everything is enforced and recorded) to ``"F"`` (no command may run; the file
+        tools stay); see `tiers`.
     facts
         The findings by name, for diagnosis.
     missing
         One sentence for each guarantee that this machine does not give.
+    wall
+        The outer wall that commands run in, if there is one.
     """
 
     tier: str
     facts: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    wall: Wall | None = None
 
 
-async def probe() -> SandboxFacts:
-    """Try the sandbox on harmless targets in a temporary folder and report what held."""
-    version = _landlock.abi()
+async def probe(*, bubblewrap: str = "auto", abi: int | None = None) -> SandboxFacts:
+    """Try the sandbox on harmless targets in a temporary folder and report what held.
+
+    Parameters
+    ----------
+    bubblewrap
+        ``"auto"``: used where it works; ``"always"``: without it no command runs; ``"off"``.
+    abi
+        Landlock ABI to use at most; by default all that the kernel has.
+    """
+    version = _landlock.abi() if abi is None else min(abi, _landlock.abi())
     facts: dict[str, Any] = {
         "kernel": platform.release(),
         "machine": _sys.MACHINE,
         "landlock_abi": version,
-        "bubblewrap": shutil.which("bwrap") is not None,
         "root": os.geteuid() == 0,
+        "supervisor": chosen_supervisor(),
     }
+    if sys.platform == "darwin":
+        reason = (
+            "Commands are not confined on macOS: a Seatbelt profile is there, but nobody has "
+            "tested it, so it is not relied on."
+        )
+        return SandboxFacts("F", facts, [reason])
     if not sys.platform.startswith("linux") or _sys.AUDIT_ARCH == 0:
         return SandboxFacts(
             "F",
             facts,
             ["Commands cannot be confined on this system: it takes Linux on x86-64 or ARM64."],
         )
+    program = None if bubblewrap == "off" else _bubblewrap.find()
+    facts["bubblewrap"] = "off" if bubblewrap == "off" else "is not installed"
+    if program is not None:
+        wall = Wall(program, closed=version < 1)
+        found = await _trial(version, {**facts, "bubblewrap": "in use"}, wall)
+        if found.tier != "F":
+            return found
+        facts["bubblewrap"] = f"does not work here: {' '.join(found.missing)}"
+    if bubblewrap == "always":
+        reason = f"the LDA's settings require bubblewrap, which {_state_of(facts['bubblewrap'])}"
+        return SandboxFacts("F", facts, [f"Commands cannot be confined: {reason}."])
     if version < 1:
-        return SandboxFacts(
-            "F", facts, ["Commands cannot be confined: this kernel has no Landlock, or it is off."]
+        reason = (
+            "Commands cannot be confined: this kernel has no Landlock, or it is off, and "
+            f"bubblewrap {_state_of(facts['bubblewrap'])}."
         )
+        return SandboxFacts("F", facts, [reason])
+    return await _trial(version, facts, None)
+
+
+def _state_of(bubblewrap: str) -> str:
+    return "is switched off" if bubblewrap == "off" else bubblewrap.rstrip(".")
+
+
+async def _trial(version: int, facts: dict[str, Any], wall: Wall | None) -> SandboxFacts:
     try:
-        trials = await _try(facts)
+        trials = await _try(Sandbox(wall=wall, abi=version), facts)
     except (SandboxUnavailable, OSError) as error:
         facts["error"] = str(error)
         return SandboxFacts("F", facts, [f"Commands cannot be confined: {error}"])
     facts["trials"] = trials
-    return _judge(version, facts, trials)
+    return _judge(version, facts, trials, wall)
 
 
-async def _try(facts: dict[str, Any]) -> dict[str, bool]:
+async def _try(sandbox: Sandbox, facts: dict[str, Any]) -> dict[str, bool]:
     with tempfile.TemporaryDirectory(prefix="rootbound-probe-") as name:
         policy, outside = _prepare(Path(name))
         sink = MemorySink()
-        sandbox = Sandbox()
         await sandbox.start()
         try:
             result = await sandbox.runner(policy, sink).run(
@@ -122,7 +159,8 @@ async def _try(facts: dict[str, Any]) -> dict[str, bool]:
         stopped = _read_trials(result.output.decode("utf-8", "replace"))
         denied = {entry["path"] for entry in sink.entries if entry["result"] == "DENIED"}
         stopped["kept"] = _is_kept(outside)
-        stopped["recorded"] = str(outside) in denied
+        # A closed wall leaves nothing to name of what lies outside; the refusal of `.git` stays.
+        stopped["recorded"] = bool({str(outside), str(policy.worktree / ".git")} & denied)
         return stopped
 
 
@@ -133,12 +171,22 @@ def _prepare(folder: Path) -> tuple[Policy, Path]:
     outside = base / "outside"
     outside.write_text(_CONTENT)
     tree = base / "tree"
-    system = ("/usr", "/bin", "/lib", "/lib64", "/etc", "/proc", "/nix/store", sys.base_prefix)
+    system = (
+        "/usr",
+        "/bin",
+        "/lib",
+        "/lib64",
+        "/etc",
+        "/proc",
+        "/nix/store",
+        sys.prefix,
+        sys.base_prefix,
+    )
     policy = Policy(
         run_id="probe",
         worktree=tree,
         writable=(tree,),
-        readable=tuple(Path(path) for path in dict.fromkeys(system) if Path(path).exists()),
+        readable=tuple(dict.fromkeys(Path(p).resolve() for p in system if Path(p).exists())),
         protected=(),
         private_home=base / "home",
         private_tmp=base / "tmp",
@@ -161,28 +209,20 @@ def _python() -> str:
     return os.path.realpath(sys.executable)
 
 
-def _judge(version: int, facts: dict[str, Any], trials: dict[str, bool]) -> SandboxFacts:
-    sentences = {
-        "write_outside": "Commands can write outside the granted folders.",
-        "chmod_outside": "Commands can change permissions outside the granted folders.",
-        "truncate_outside": "Commands can empty files outside the granted folders.",
-        "delete_outside": "Commands can delete files outside the granted folders.",
-        "read_outside": "Commands can read files outside the readable paths.",
-        "write_git": "Commands can change git's own files.",
-        "signal_outside": "Commands can send signals to your other programs.",
-        "socket": "Commands can use the network although it is off.",
-        "unix_socket": "Commands can reach local services over unix sockets.",
-        "kept": "A file outside the granted folders was changed in a trial.",
-        "recorded": "Refused operations of commands are not recorded.",
-    }
+def _judge(
+    version: int, facts: dict[str, Any], trials: dict[str, bool], wall: Wall | None
+) -> SandboxFacts:
+    sentences = {one.name: one.lost for one in tiers.GUARANTEES if one.name in trials}
+    sentences["kept"] = "A file outside the granted folders was changed in a trial."
     missing = [text for name, text in sentences.items() if not trials.get(name)]
     if trials.get("write_inside") is not False:
         missing.append("Commands cannot write in their own working tree.")
-    if missing:
-        return SandboxFacts("F", facts, missing)
+    if missing or not {"write_outside", "read_outside", "recorded"} <= trials.keys():
+        return SandboxFacts("F", facts, missing or ["The trial of the sandbox broke off."])
     if version >= _landlock.SCOPE_ABI:
-        return SandboxFacts("A", facts, [])
+        return SandboxFacts("A", facts, tiers.lost("A"), wall)
+    facts["signals_by"] = "supervisor"
     if version < _FULL_NETWORK_ABI:
         facts["tcp_by"] = "seccomp"
-    facts["signals_by"] = "supervisor"
-    return SandboxFacts("B", facts, [])
+    tier = "C" if version < 1 else "B"
+    return SandboxFacts(tier, facts, tiers.lost(tier), wall)

@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import socket
-import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from rootbound_lda.audit import AuditSink
 from rootbound_lda.policy import Policy
 from rootbound_lda.sandbox import _landlock
+from rootbound_lda.sandbox._bubblewrap import Wall
 from rootbound_lda.sandbox._command import Command, CommandResult
+from rootbound_lda.sandbox._keeper import recover
+from rootbound_lda.sandbox._prepare import compiled
+from rootbound_lda.sandbox._warm import FALLBACK_PATH, SandboxUnavailable, WarmProcess
 
 __all__ = ["CommandResult", "CommandRunner", "Sandbox", "SandboxUnavailable", "base_env"]
 
 MAX_OUTPUT = 1 << 20
 """Output kept of a command, head and tail together, in bytes."""
 
-_START_TIMEOUT_S = 20.0
-_FALLBACK_PATH = "/usr/local/bin:/usr/bin:/bin"
+SUPERVISOR_ENV = "ROOTBOUND_SUPERVISOR"
+"""Environment variable: ``python`` leaves the compiled part of the supervisor out."""
+
 _PASSED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM")
 _PASSED_NETWORK = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO",
     "NODE_EXTRA_CA_CERTS", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy",
     "no_proxy", "ALL_PROXY", "all_proxy",
 )  # fmt: skip
-_PACKAGES = str(Path(__file__).resolve().parents[2])
-_BOOT = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from rootbound_lda.sandbox._zygote import main; main(int(sys.argv[2]))"
-)
-
-
-class SandboxUnavailable(Exception):  # noqa: N818 - says what is, not what went wrong
-    """A command cannot be confined on this machine, so none runs."""
 
 
 def base_env(policy: Policy, *, network: bool = False) -> dict[str, str]:
@@ -55,7 +48,7 @@ def base_env(policy: Policy, *, network: bool = False) -> dict[str, str]:
         with a password in its address is left out.
     """
     env = {name: os.environ[name] for name in _PASSED if name in os.environ}
-    env.setdefault("PATH", _FALLBACK_PATH)
+    env.setdefault("PATH", FALLBACK_PATH)
     env.setdefault("LANG", "C.UTF-8")
     env |= {
         "HOME": str(policy.private_home),
@@ -88,61 +81,53 @@ def _has_credentials(value: str) -> bool:
     return False
 
 
-class Sandbox:
-    """Starts commands under a policy; one for the whole LDA."""
+def chosen_supervisor(wanted: str | None = None) -> str:
+    """Return which supervisor is in use, ``"compiled"`` or ``"python"``."""
+    wanted = wanted or os.environ.get(SUPERVISOR_ENV, "auto")
+    return "python" if wanted == "python" or not compiled() else "compiled"
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-        self._lock = threading.Lock()
-        self._abi = _landlock.abi()
+
+class Sandbox:
+    """Starts commands under a policy; one for the whole LDA.
+
+    Parameters
+    ----------
+    wall
+        Puts each run's commands into namespaces of their own; by default none does.
+    abi
+        Landlock ABI to use at most; by default all that the kernel has.
+    supervisor
+        ``"python"``: without the compiled part; ``"auto"``: with it where it was built. By default
+        what the environment variable ROOTBOUND_SUPERVISOR says, else ``"auto"``.
+    """
+
+    def __init__(
+        self, *, wall: Wall | None = None, abi: int | None = None, supervisor: str | None = None
+    ) -> None:
+        self.supervisor = chosen_supervisor(supervisor)
+        self.wall = wall
+        self._warm = WarmProcess()
+        self._abi = _landlock.abi() if abi is None else min(abi, _landlock.abi())
         self._runners: weakref.WeakSet[CommandRunner] = weakref.WeakSet()
 
     async def start(self) -> None:
-        """Start the warm process that commands are forked from.
+        """Start the warm process that commands are forked from; with a wall, each run has its own.
 
         Raises
         ------
         SandboxUnavailable
-            If the kernel has no Landlock, or the process does not start.
+            If the kernel has no Landlock and there is no closed wall, or it does not start.
         """
-        if self._abi < 1:
+        if self._abi < 1 and (self.wall is None or not self.wall.closed):
             raise SandboxUnavailable("This kernel has no Landlock, so no command can be confined.")
-        await asyncio.to_thread(self._spawn)
-
-    def _spawn(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-I", "-S", "-c", _BOOT, _PACKAGES, str(theirs.fileno())]
-        try:
-            with theirs:
-                self._process = subprocess.Popen(
-                    command,
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    env={"PATH": _FALLBACK_PATH, "LANG": "C.UTF-8"},
-                    start_new_session=True,
-                )
-            ours.settimeout(_START_TIMEOUT_S)
-            greeting = ours.recv(16)
-        except OSError as error:
-            ours.close()
-            raise SandboxUnavailable(f"The sandbox process did not start: {error}.") from error
-        if greeting != b"ready":
-            ours.close()
-            raise SandboxUnavailable("The sandbox process ended before it was ready.")
-        self._socket = ours
+        if self.wall is None:
+            await asyncio.to_thread(self._warm.start)
 
     async def stop(self) -> None:
         """Kill what still runs and end the warm process."""
         for runner in list(self._runners):
-            await runner.kill_all()
-        with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
-        process, self._process = self._process, None
-        if process is not None:
-            await asyncio.to_thread(_end, process)
+            await runner.close()
+        await asyncio.to_thread(self._warm.stop)
 
     def runner(self, policy: Policy, audit: AuditSink) -> CommandRunner:
         """Return what runs commands under a policy."""
@@ -152,70 +137,18 @@ class Sandbox:
 
     @property
     def abi(self) -> int:
-        """The Landlock ABI of the kernel."""
+        """The Landlock ABI in use."""
         return self._abi
 
-    def fork(self, job: Mapping[str, object], fds: Sequence[int]) -> int:
-        """Have a supervisor forked; blocking, callable from any thread.
-
-        Parameters
-        ----------
-        job
-            What to run, for `_supervisor.supervise`.
-        fds
-            Control socket, standard input, output and error of the child.
-
-        Returns
-        -------
-        int
-            Its process number.
-
-        Raises
-        ------
-        SandboxUnavailable
-            If the warm process is not there.
-        """
-        memory = os.memfd_create("job")
-        try:
-            with open(memory, "wb", closefd=False) as file:
-                file.write(json.dumps(job).encode())
-            os.lseek(memory, 0, os.SEEK_SET)
-            with self._lock:
-                answer = self._ask([memory, *fds])
-                if not answer:
-                    # The warm process was killed; its supervisors live on without it.
-                    self._restart()
-                    answer = self._ask([memory, *fds])
-        finally:
-            os.close(memory)
-        if not answer.isdigit() or answer == b"0":
-            raise SandboxUnavailable("The sandbox process could not start a supervisor.")
-        return int(answer)
-
-    def _ask(self, fds: list[int]) -> bytes:
-        if self._socket is None:
-            raise SandboxUnavailable("The sandbox is not started.")
-        try:
-            socket.send_fds(self._socket, [b"J"], fds)
-            return self._socket.recv(32)
-        except OSError:
-            return b""
-
-    def _restart(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        if self._process is not None:
-            _end(self._process)
-        self._spawn()
+    @property
+    def warm(self) -> WarmProcess:
+        """What supervisors are forked from where there is no wall."""
+        return self._warm
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(_START_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def _records_folder(policy: Policy) -> Path:
+    """Return where records wait to be kept: beside the private folders, not within them."""
+    return policy.private_home.parent
 
 
 class CommandRunner:
@@ -225,7 +158,14 @@ class CommandRunner:
         self._sandbox = sandbox
         self._policy = policy
         self._audit = audit
-        self._commands: set[Command] = set()
+        # What a command left when the sink refused, or the LDA died.
+        recover(str(_records_folder(policy)), audit)
+        self._warm: tuple[Policy, WarmProcess] | None = None
+        self._retired: list[WarmProcess] = []
+        self._behind: dict[Command, WarmProcess] = {}
+        self._warming = threading.Lock()
+        self._commands: dict[Command, Policy] = {}
+        self._reasons: dict[Command, str] = {}
 
     async def run(
         self,
@@ -269,16 +209,49 @@ class CommandRunner:
         AuditUnavailable
             If the sink refused a record; the tree was killed.
         """
-        job = self._job(argv, cwd, env, network=network)
+        warm = await self._ready()
+        job, pins = self._job(argv, cwd, env, network=network)
         command = Command(
-            self._sandbox.fork, job, self._audit,
+            lambda job, fds: warm.fork(job, [*fds, *pins]), job, self._audit,
+            records=str(_records_folder(self._policy)),
             on_output=on_output, stdin=stdin, max_output=max_output, timeout_s=timeout_s,
         )  # fmt: skip
-        self._commands.add(command)
+        self._commands[command] = self._policy
+        self._behind[command] = warm
         try:
-            return await command.run()
+            result = await command.run()
         finally:
-            self._commands.discard(command)
+            del self._commands[command], self._behind[command]
+            self._retire()
+            reason = self._reasons.pop(command, None)
+        return result if reason is None else _explained(result, reason, on_output)
+
+    def adopt(self, policy: Policy) -> None:
+        """Give the next commands another policy; those that run keep the one they began with."""
+        self._policy = policy
+
+    async def withdraw(self, concerns: Callable[[Policy], bool], reason: str) -> int:
+        """Kill the commands that run under certain policies, and wait until they are gone.
+
+        Parameters
+        ----------
+        concerns
+            Tells of a policy whether its commands must end.
+        reason
+            One sentence that their output ends with.
+
+        Returns
+        -------
+        int
+            How many there were.
+        """
+        ending = [command for command, policy in self._commands.items() if concerns(policy)]
+        for command in ending:
+            self._reasons[command] = reason
+            command.kill()
+        for command in ending:
+            await command.ended()
+        return len(ending)
 
     async def kill_all(self) -> None:
         """Kill every command that runs, and wait until they are gone."""
@@ -288,9 +261,61 @@ class CommandRunner:
         for command in commands:
             await command.ended()
 
+    async def close(self) -> None:
+        """Kill every command and take down the wall; a command after this puts it up again."""
+        await self.kill_all()
+        self._retire()
+        if self._warm is not None:
+            await asyncio.to_thread(self._cool)
+
+    async def _ready(self) -> WarmProcess:
+        """Return the warm process for the policy in force."""
+        while self._sandbox.wall is not None:
+            policy = self._policy
+            warm = await asyncio.to_thread(self._warmed, policy)
+            # Nothing may wait between this and the command's entry in the list of those that run:
+            # what is withdrawn meanwhile must find it there.
+            if policy is self._policy and self._warm == (policy, warm):
+                self._retire()
+                return warm
+        return self._sandbox.warm
+
+    def _warmed(self, policy: Policy) -> WarmProcess:
+        wall = self._sandbox.wall
+        with self._warming:
+            if self._warm is not None and self._warm[0] is policy:
+                return self._warm[1]
+            if wall is None:
+                raise SandboxUnavailable("There is no wall to run commands in.")
+            fresh = WarmProcess((wall.program, wall.options(policy)))
+            fresh.start()
+            if self._warm is not None:
+                self._retired.append(self._warm[1])
+            self._warm = (policy, fresh)
+        return fresh
+
+    def _retire(self) -> None:
+        """End the warm processes of earlier policies, each when its last command has ended."""
+        for warm in [warm for warm in self._retired if warm not in self._behind.values()]:
+            self._retired.remove(warm)
+            threading.Thread(target=warm.retire, daemon=True).start()
+
+    def _cool(self) -> None:
+        with self._warming:
+            warm, self._warm = self._warm, None
+        if warm is not None:
+            warm[1].stop()
+
     def _job(
         self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], *, network: bool
-    ) -> dict[str, object]:
+    ) -> tuple[dict[str, object], list[int]]:
+        """Describe a command for the supervisor; the descriptors are those of its roots.
+
+        Raises
+        ------
+        SandboxUnavailable
+            If the worktree or a private folder is not what it was.
+        """
         policy = self._policy
         if not argv:
             raise ValueError("a command needs a program")
@@ -299,23 +324,54 @@ class CommandRunner:
                 raise ValueError("arguments and environment cannot hold a NUL character")
         shm = policy.private_tmp / ".shm"
         shm.mkdir(mode=0o700, exist_ok=True)
-        private = [(str(policy.private_home), False), (str(policy.private_tmp), False)]
+        own = (policy.worktree, policy.private_home, policy.private_tmp)
+        writable: list[tuple[str, bool]] = []
+        pins: list[int] = []
+        for path in dict.fromkeys((*policy.writable, *own)):
+            pin = policy.pin_of(path)
+            if pin is not None and pin.holds():
+                writable.append((str(path), path in policy.writable))
+                pins.append(pin.fd)
+            elif path in own:
+                raise SandboxUnavailable(
+                    f"“{path}” was moved or replaced during the run, so no command can run."
+                )
+        readable = [path for path in policy.readable if _stands(policy, path)]
         limits = policy.process
-        return {
+        job: dict[str, object] = {
             "argv": list(argv),
             "env": dict(env),
             "cwd": str(cwd),
             "network": network,
             "abi": self._sandbox.abi,
-            "writable": [*[(str(path), True) for path in policy.writable], *private],
-            "readable": [str(path) for path in policy.readable],
+            "writable": writable,
+            "readable": [str(path) for path in readable],
             "listable": [str(path) for path in policy.listable],
             "devices": [str(path) for path in policy.devices],
             "protected": [str(path) for path in policy.protected],
             "shm": str(shm),
             "resolvers": resolvers() if network else [],
             "limits": {name: getattr(limits, name) for name in limits.__dataclass_fields__},
+            "audit": asdict(policy.audit),
+            "watched": [str(path) for path in policy.watched],
+            "supervisor": self._sandbox.supervisor,
         }
+        return job, pins
+
+
+def _stands(policy: Policy, path: Path) -> bool:
+    pin = policy.pin_of(path)
+    return pin is None or pin.holds()
+
+
+def _explained(
+    result: CommandResult, reason: str, on_output: Callable[[str, bytes], None] | None
+) -> CommandResult:
+    """Add why a command was killed to what it said."""
+    text = f"\nrootbound: {reason}\n".encode()
+    if on_output is not None:
+        on_output("stderr", text)
+    return replace(result, output=result.output + text)
 
 
 def resolvers(path: str = "/etc/resolv.conf") -> list[str]:

@@ -33,6 +33,7 @@ __all__ = [
     "issue_api_token",
     "local_owner",
     "read_secret",
+    "rotate_lda_key",
     "write_headless_token",
     "write_private",
 ]
@@ -75,6 +76,31 @@ def ensure_secrets(home: Path | str | None = None) -> Path:
     except OSError as error:
         raise StackError(f"The secrets of Rootbound cannot be written: {error}") from error
     return folder
+
+
+def rotate_lda_key(home: Path | str | None = None) -> None:
+    """Replace the key that the backend signs its requests to the LDA with; nothing restarts.
+
+    The LDA learns the new public key first and accepts the one before for another minute, so no
+    request under way fails; the backend reads its key again when the file has changed.
+
+    Parameters
+    ----------
+    home
+        State folder; default :func:`rootbound.paths.state_dir`.
+
+    Raises
+    ------
+    StackError
+        When the files cannot be written.
+    """
+    folder = ensure_secrets(home)
+    fresh = _new_signing_key()
+    try:
+        write_private(folder / LDA_VERIFY_KEY, _public_half(fresh))
+        write_private(folder / LDA_SIGNING_KEY, fresh)
+    except OSError as error:
+        raise StackError(f"The secrets of Rootbound cannot be written: {error}") from error
 
 
 def read_secret(home: Path | str | None, name: str) -> str:
@@ -234,15 +260,19 @@ def _new_signing_key() -> bytes:
 def _write_verify_key(folder: Path) -> None:
     path = folder / LDA_SIGNING_KEY
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        public = _public_half(path.read_bytes())
     except ValueError as error:
         raise StackError(
             f"The key {path} is damaged; remove it and run `rootbound up`, which makes a new one."
         ) from error
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
     verify = folder / LDA_VERIFY_KEY
     if not verify.exists() or verify.read_bytes() != public:
         write_private(verify, public)
     _tighten(verify)
+
+
+def _public_half(private: bytes) -> bytes:
+    key = serialization.load_pem_private_key(private, password=None)
+    return key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )

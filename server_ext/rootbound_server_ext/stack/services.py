@@ -53,7 +53,14 @@ _LDA_VARIABLES = (
 )
 # Where install commands of projects find their packages.
 _LDA_PREFIXES = ("PIP_", "UV_", "NPM_CONFIG_", "npm_config_", "ROOTBOUND_LDA_", "PYTHON_KEYRING_")
-_BACKEND_VARIABLES = ("ROOTBOUND_MAX_PARALLEL", "ROOTBOUND_LOG_LEVEL")
+_BACKEND_VARIABLES = (
+    "ROOTBOUND_MAX_PARALLEL",
+    "ROOTBOUND_LOG_LEVEL",
+    "ROOTBOUND_RETENTION_DAYS",
+    "ROOTBOUND_RETENTION_MAX_MB",
+    "ROOTBOUND_MIN_FREE_MB",
+    "ROOTBOUND_ACCESS_REQUEST_TTL_S",
+)
 _CELERY = ("-m", "rootbound_server_ext.stack.celery_service", "-A", "rootbound_backend.celery")
 
 

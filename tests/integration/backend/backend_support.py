@@ -284,7 +284,7 @@ def audit_chain(count: int, *, denied: frozenset[int] = frozenset()) -> list[dic
             "source": "tool",
             "detail": {"tool": "write_file", "pid": seq},
         }
-        text = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         before = hashlib.sha256(f"{before}\n{text}".encode()).hexdigest()
         entries.append({**entry, "hash": before})
     return entries

@@ -12,7 +12,6 @@ from django.db import DatabaseError, connection, transaction
 from rootbound_backend.apps.attempts.ingest import MAX_PAYLOAD_BYTES
 from rootbound_backend.apps.attempts.models import Attempt, AttemptEvent, Gate
 from rootbound_backend.apps.local_access.models import FsAuditEvent
-from rootbound_backend.apps.local_access.selectors import broken_link
 from tests.integration.backend.backend_support import (
     BASE,
     HEAD,
@@ -109,7 +108,7 @@ def test_one_bad_row_refuses_the_whole_batch_by_name(user, change, named):
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"\xff", b'{"lease_generation":1}', b"[" * 9000]
+    "body", [b"", b"{", b"[1]", b"\xff", b'{"lease_generation":1}', b"[" * 9000]
 )
 def test_what_is_not_a_batch_is_a_400(user, body):
     answer = _raw(make_attempt(user), body)
@@ -306,18 +305,6 @@ def test_audit_holes_and_bad_rows_are_refused(user):
         assert answer.status_code == 400
         assert named in answer.json()["detail"]
     assert FsAuditEvent.objects.count() == 0
-
-
-@pytest.mark.django_db
-def test_the_chain_shows_tampering(user):
-    attempt = make_attempt(user)
-    post_audit(attempt, audit_chain(5))
-    assert broken_link(run_id=attempt.pk) is None
-    entries = audit_chain(3)
-    entries[1]["path"] = "/somewhere/else"
-    second = make_attempt(user)
-    post_audit(second, entries)
-    assert broken_link(run_id=second.pk) == 2
 
 
 @pytest.mark.django_db

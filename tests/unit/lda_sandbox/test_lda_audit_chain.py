@@ -12,8 +12,10 @@ from rootbound_lda.audit import (
     GENESIS_HASH,
     AuditRecord,
     MemorySink,
+    encode_entry,
     encode_path,
     entry_hash,
+    make_entry,
     verify_chain,
 )
 
@@ -23,7 +25,7 @@ def test_plain_path_stays() -> None:
 
 
 def test_bytes_that_are_not_text_are_escaped() -> None:
-    assert encode_path(b"/tmp/\xff\x00x") == ("/tmp/\\xff\x00x", {})
+    assert encode_path(b"/tmp/\xff\x00x") == ("/tmp/\\xff\\x00x", {})
 
 
 @pytest.mark.parametrize(("length", "cut"), [(1024, False), (1025, True), (4000, True)])
@@ -43,6 +45,18 @@ def test_hash_is_of_canonical_json_after_the_previous_hash() -> None:
     assert json.loads(body) == {key: entry[key] for key in ("seq", "path", "detail")}
     expected = hashlib.sha256(f"{GENESIS_HASH}\n{body}".encode()).hexdigest()
     assert entry_hash(GENESIS_HASH, entry) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["plain", "ä🌱", 'back\\slash "quote"', "\x7f\x00\x01\n", "\ud800", 1, -1, True, None, 1e16,
+     0.1, 1e-7, ["a", {"b": "\udcff"}], {"z": 1, "a": [None, 2.5]}, 2**60],
+)  # fmt: skip
+def test_both_encoders_hash_the_same(value: object) -> None:
+    record = AuditRecord("READ", "ALLOWED", "/p", "tool", {"k": value, "a": "x"}, datetime.now(UTC))
+    body, digest = encode_entry(record, seq=7, prev=GENESIS_HASH)
+    assert json.loads(body) == make_entry(record, seq=7, prev=GENESIS_HASH)
+    assert json.loads(body)["hash"] == digest == entry_hash(GENESIS_HASH, json.loads(body))
 
 
 def _chain(count: int) -> list[dict[str, object]]:

@@ -194,8 +194,8 @@ async def test_a_killed_zygote_is_replaced(policy: Policy, sink: MemorySink) -> 
     sandbox = Sandbox()
     await sandbox.start()
     try:
-        assert sandbox._process is not None
-        sandbox._process.kill()
+        assert sandbox.warm.process is not None
+        sandbox.warm.process.kill()
         result = await sandbox.runner(policy, sink).run(
             ["echo", "again"], cwd=policy.worktree, env=base_env(policy), network=False,
             timeout_s=20,

@@ -18,7 +18,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from rootbound_lda import outbox as outbox_module
+from rootbound_lda import outbox_writer as writer_module
 from rootbound_lda import shipper as shipper_module
 from rootbound_lda.audit import AuditRecord, AuditUnavailable, verify_chain
 from rootbound_lda.outbox import Outbox, OutboxUnavailable, Owner
@@ -126,7 +126,7 @@ while True:
     stream = box.stream("audit", "a1", "r1")
     RunAudit(box, "a1", "r1").record(AuditRecord("READ", "ALLOWED", "/y", "tool", {}))
     box.close()
-    bodies = sqlite3.connect(path).execute("SELECT body FROM rows ORDER BY seq").fetchall()
+    bodies = sqlite3.connect(path).execute("SELECT body FROM rows ORDER BY key").fetchall()
     entries = [json.loads(body[0]) for body in bodies]
     assert len(entries) > 100
     assert entries[-1]["seq"] == len(entries) == stream.last_seq
@@ -157,18 +157,19 @@ async def test_a_full_disk_refuses_and_recovers(
     box: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reporter, audit = Reporter(box, "a1"), RunAudit(box, "a1", "r1")
-    monkeypatch.setattr(outbox_module, "_RETRY_S", 0.02)
+    monkeypatch.setattr(writer_module, "_RETRY_S", 0.02)
     await box.sync()
-    pages = box._writer.execute("PRAGMA page_count").fetchone()[0]
+    database = box._store.writer
+    pages = database.execute("PRAGMA page_count").fetchone()[0]
     box.call(lambda db: None).result(5)
-    box._writer.execute(f"PRAGMA max_page_count={pages}")
+    database.execute(f"PRAGMA max_page_count={pages}")
     reporter(Notice("x" * 30_000))
     with pytest.raises(OutboxUnavailable, match="free disk space"):
         await box.sync(timeout_s=0.3)
     with pytest.raises(AuditUnavailable):
         audit.record(AuditRecord("WRITE", "ALLOWED", "/x", "tool", {}))
     reporter.end(Status("FAILED", "INTERNAL", "no space"))
-    box._writer.execute("PRAGMA max_page_count=1000000")
+    database.execute("PRAGMA max_page_count=1000000")
     await box.sync()
     assert box.failure is None
     assert [row.seq for row in box.rows(box.stream("event", "a1", "a1"), limit=9)] == [1, 2]

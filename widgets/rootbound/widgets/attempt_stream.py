@@ -14,7 +14,7 @@ from ..models import Event
 from ..objects import Attempt
 from .base import BaseWidget
 from .feed import Source
-from .verbs import attempt_verbs
+from .verbs import access_verbs, attempt_verbs
 
 _MAX_EVENTS = 1000
 _MAX_BYTES = 2**20
@@ -50,6 +50,7 @@ class AttemptStream(BaseWidget):
         self._unsent: list[dict[str, Any]] = []
         super().__init__(**kwargs)
         self._handlers |= attempt_verbs(lambda _params: self._attempt)
+        self._handlers |= access_verbs(lambda: self._attempt.access_requests())
         self._handlers["ack"] = self._ack
 
     def _load(self) -> dict[str, Any]:

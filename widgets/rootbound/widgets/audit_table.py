@@ -12,6 +12,7 @@ from ..models import AuditSummary
 from ..objects import Attempt, Project
 from .base import BaseWidget, text_param
 from .feed import Source
+from .verbs import access_verbs
 
 _PAGE = 200
 _POLL_S = 3.0
@@ -36,6 +37,7 @@ class AuditTable(BaseWidget):
         self._filter: dict[str, str] = {}
         self._counts: list[dict[str, Any]] = []
         super().__init__(**kwargs)
+        self._handlers |= access_verbs(lambda: self._target.access_requests())
         self._handlers |= {"load_more": self._load_more, "set_filter": self._set_filter}
 
     def _load(self) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..access import AccessRequest
+from ..errors import InvalidRequestError
 from ..objects import Attempt
-from .base import Handler
+from .base import Handler, text_param
 
 
 def attempt_verbs(attempt_of: Callable[[dict[str, Any]], Attempt]) -> dict[str, Handler]:
@@ -31,4 +33,38 @@ def attempt_verbs(attempt_of: Callable[[dict[str, Any]], Attempt]) -> dict[str, 
         "approve": lambda params: attempt_of(params).approve().raw,
         "reject": reject,
         "cancel": lambda params: attempt_of(params).cancel().raw,
+    }
+
+
+def access_verbs(requests_of: Callable[[], list[AccessRequest]]) -> dict[str, Handler]:
+    """Return the handlers for ``access_requests``, ``grant_access`` and ``refuse_access``.
+
+    Parameters
+    ----------
+    requests_of : callable
+        Returns the requests that the widget shows; only these can be decided through it.
+
+    Returns
+    -------
+    dict
+        Handlers by method; each answers with JSON of requests.
+    """
+
+    def one(params: dict[str, Any]) -> AccessRequest:
+        wanted = text_param(params, "request_id")
+        found = next((request for request in requests_of() if request.id == wanted), None)
+        if found is None:
+            raise InvalidRequestError("This view shows no such request.", code="invalid-params")
+        return found
+
+    def grant(params: dict[str, Any]) -> dict[str, Any]:
+        scope = params.get("scope")
+        if scope not in ("task", "always"):
+            raise InvalidRequestError("scope must be task or always.", code="invalid-params")
+        return one(params).grant(scope).raw
+
+    return {
+        "access_requests": lambda _params: [request.raw for request in requests_of()],
+        "grant_access": grant,
+        "refuse_access": lambda params: one(params).refuse().raw,
     }

@@ -14,6 +14,7 @@ import { Stream } from './components/stream';
 import { type Trans, plainTrans } from './model/trans';
 import type { AuditQuery } from './model/types';
 import type { Dispose, Source } from './source/source';
+import { AccessStore } from './stores/access';
 import { AuditStore } from './stores/audit';
 import { BoardStore } from './stores/board';
 import { Loaded } from './stores/loaded';
@@ -71,8 +72,19 @@ export function mountAttemptStream(
   options: MountOptions = {}
 ): Dispose {
   const store = new StreamStore(source, attemptId);
+  const access = new AccessStore(source, { attempt: attemptId });
   void store.open();
-  return mount(host, <Stream store={store} source={source} />, options, () => store.dispose());
+  void access.open();
+  const stop = store.accessNews.subscribe(news => {
+    if (news > 0) {
+      void access.reload();
+    }
+  });
+  return mount(host, <Stream store={store} access={access} source={source} />, options, () => {
+    stop();
+    access.dispose();
+    store.dispose();
+  });
 }
 
 /** The audited file operations of an attempt or a project. */
@@ -83,10 +95,19 @@ export function mountAuditTable(
   options: MountOptions = {}
 ): Dispose {
   const store = new AuditStore(source, scope);
+  const access = new AccessStore(source, { attempt: scope.attempt, project: scope.project });
   const stop = source.onChange(() => void store.renew());
+  const stopWatching = source.watchAccess(scope, denied => {
+    if (denied) {
+      void store.renew();
+    }
+  });
   void store.open();
-  return mount(host, <Audit store={store} source={source} />, options, () => {
+  void access.open();
+  return mount(host, <Audit store={store} access={access} source={source} />, options, () => {
     stop();
+    stopWatching();
+    access.dispose();
     store.dispose();
   });
 }

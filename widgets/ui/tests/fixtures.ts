@@ -1,12 +1,16 @@
 import { signal } from '@preact/signals';
 
 import type {
+  AccessQuery,
+  AccessRequest,
+  AccessScope,
   Attempt,
   AttemptEvent,
   AuditPage,
   AuditQuery,
   AuditRow,
   Project,
+  StackStatus,
   Task
 } from '../src/model/types';
 import type { EventSink, Source, TaskSink } from '../src/source/source';
@@ -81,6 +85,30 @@ export function auditRow(seq: number, fields: Partial<AuditRow> = {}): AuditRow 
   };
 }
 
+export function accessRequest(id: string, fields: Partial<AccessRequest> = {}): AccessRequest {
+  return {
+    id,
+    attempt: 'a1',
+    task: 't1',
+    project: 'p1',
+    run_id: 'a1',
+    folder: '/data/out',
+    operation: 'WRITE',
+    path: '/data/out/result.txt',
+    program: '/usr/bin/bash',
+    count: 1,
+    status: 'PENDING',
+    scope: null,
+    granted_folder: '',
+    decided_by: null,
+    decided_at: null,
+    expires_at: null,
+    created_at: '2026-01-01T00:00:00Z',
+    last_denied_at: '2026-01-01T00:00:00Z',
+    ...fields
+  };
+}
+
 /** A source under the test's control: it feeds the sinks and sees the calls. */
 export class FakeSource implements Source {
   readonly live = signal(true);
@@ -88,6 +116,9 @@ export class FakeSource implements Source {
   projects: Project[] = [PROJECT];
   current = attempt();
   rows: AuditRow[] = [];
+  requests: AccessRequest[] = [];
+  stack: StackStatus = { stack: null, local_access: null };
+  accessNews: ((denied: boolean) => void) | null = null;
   pageSize = 100;
   /** Thrown by the next request. */
   problem: Error | null = null;
@@ -148,8 +179,34 @@ export class FakeSource implements Source {
     return [];
   }
 
-  async getStack(): Promise<never> {
-    throw new Error('not part of these tests');
+  async listAccessRequests(_query: AccessQuery): Promise<AccessRequest[]> {
+    this.check('access');
+    return this.requests;
+  }
+
+  async grantAccess(id: string, scope: AccessScope): Promise<AccessRequest> {
+    this.check(`grant ${id} ${scope}`);
+    return this.decideAs(id, { status: 'GRANTED', scope: scope === 'task' ? 'TASK' : 'ALWAYS' });
+  }
+
+  async refuseAccess(id: string): Promise<AccessRequest> {
+    this.check(`refuse ${id}`);
+    return this.decideAs(id, { status: 'REFUSED', scope: null });
+  }
+
+  watchAccess(_query: AccessQuery, callback: (denied: boolean) => void): () => void {
+    this.accessNews = callback;
+    return () => undefined;
+  }
+
+  async withdrawRoot(id: string): Promise<void> {
+    this.check(`withdraw ${id}`);
+    const roots = this.stack.local_access?.roots?.filter(root => root.id !== id);
+    this.stack = { stack: null, local_access: { ...this.stack.local_access, roots } };
+  }
+
+  async getStack(): Promise<StackStatus> {
+    return this.stack;
   }
 
   async startStack(): Promise<void> {
@@ -166,6 +223,15 @@ export class FakeSource implements Source {
 
   onChange(): () => void {
     return () => undefined;
+  }
+
+  private decideAs(id: string, fields: Partial<AccessRequest>): AccessRequest {
+    this.requests = this.requests.map(one => (one.id === id ? { ...one, ...fields } : one));
+    const found = this.requests.find(one => one.id === id);
+    if (!found) {
+      throw new Error(`no request ${id}`);
+    }
+    return found;
   }
 
   private check(call: string): void {

@@ -149,3 +149,48 @@ test('Jupyter’s own 404 means that the extension is absent, a problem’s 404 
   expect(own).toBeInstanceOf(ProblemError);
   expect(own.code).toBe('not-found');
 });
+
+test('a stream opens at its end and tells how late it is', () => {
+  const source = new HttpSource({
+    request: async () => null,
+    socketUrl: path => `ws://host/rootbound/${path}`
+  });
+  const lags: number[] = [];
+  const stop = source.watchEvents('a1', 0, { ...recorder(), lag: lag => void lags.push(lag) });
+  const [socket] = TestSocket.all;
+  expect(socket?.url).toBe('ws://host/rootbound/ws/attempts/a1/?tail=2000');
+  socket?.deliver({ type: 'status', status: 'GATES', last_seq: 9 });
+  socket?.deliver({ type: 'events', events: [event(8, 'LOG', {})], lag_s: 3.2 });
+  socket?.deliver({ type: 'progress', last_seq: 9, sent_seq: 8 });
+  socket?.deliver({ type: 'events', events: [event(9, 'LOG', {})] });
+  expect(lags).toEqual([3.2, 0]);
+  expect(socket?.sent).toEqual([
+    { type: 'ack', seq: 8 },
+    { type: 'ack', seq: 9 }
+  ]);
+  stop();
+});
+
+test('frames of the board are acknowledged by their number', () => {
+  const source = new HttpSource({
+    request: async () => null,
+    socketUrl: path => `ws://host/rootbound/${path}`
+  });
+  const deleted: string[] = [];
+  const stop = source.watchTasks('p1', {
+    snapshot: () => undefined,
+    task: () => undefined,
+    deleted: id => void deleted.push(id),
+    link: () => undefined,
+    failed: () => undefined
+  });
+  const [socket] = TestSocket.all;
+  socket?.deliver({ type: 'snapshot', tasks: [], seq: 1 });
+  socket?.deliver({ type: 'task_deleted', id: 't1', seq: 2 });
+  expect(deleted).toEqual(['t1']);
+  expect(socket?.sent).toEqual([
+    { type: 'ack', seq: 1 },
+    { type: 'ack', seq: 2 }
+  ]);
+  stop();
+});

@@ -13,11 +13,19 @@ from rootbound_backend.apps.agents.serializers import (
     AgentInputSerializer,
     AgentListSerializer,
     AgentSerializer,
+    AgentTestSerializer,
+    KeyListSerializer,
 )
-from rootbound_backend.apps.agents.services import create_agent, delete_agent, update_agent
+from rootbound_backend.apps.agents.services import (
+    create_agent,
+    delete_agent,
+    find_keys,
+    try_agent,
+    update_agent,
+)
 from rootbound_backend.views import UserView, current_user, paginate, validated
 
-__all__ = ["AgentView", "AgentsView"]
+__all__ = ["AgentTestView", "AgentView", "AgentsView", "KeysView"]
 
 
 class AgentsView(UserView):
@@ -62,3 +70,21 @@ class AgentView(UserView):
         """Delete the profile."""
         delete_agent(user=current_user(request), agent_id=agent_id)
         return Response(status=204)
+
+
+class AgentTestView(UserView):
+    """Trying a profile."""
+
+    @extend_schema(request=None, responses=AgentTestSerializer)
+    def post(self, request: Request, agent_id: uuid.UUID) -> Response:
+        """Ask the profile's model one small question; the answer says whether it works."""
+        return Response(try_agent(user=current_user(request), agent_id=agent_id))
+
+
+class KeysView(UserView):
+    """The names of the keys that the user's profiles need."""
+
+    @extend_schema(operation_id="keys_list", responses=KeyListSerializer)
+    def get(self, request: Request) -> Response:
+        """Say where each comes from: the environment, the keyring, or nowhere."""
+        return Response({"results": find_keys(user=current_user(request)), "next": None})

@@ -10,7 +10,13 @@ from rootbound_backend.apps.agents.models import AgentProfile, Provider
 from rootbound_backend.apps.tasks.models import AgentRole
 from rootbound_backend.fields import StrictSerializer, plain_object
 
-__all__ = ["AgentInputSerializer", "AgentListSerializer", "AgentSerializer"]
+__all__ = [
+    "AgentInputSerializer",
+    "AgentListSerializer",
+    "AgentSerializer",
+    "AgentTestSerializer",
+    "KeyListSerializer",
+]
 
 
 class LimitsSerializer(StrictSerializer):
@@ -83,4 +89,32 @@ class AgentListSerializer(serializers.Serializer[Any]):
     """A page of profiles."""
 
     results = AgentSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
+class AgentTestSerializer(serializers.Serializer[Any]):
+    """What came of trying a profile."""
+
+    ok = serializers.BooleanField()
+    failure = serializers.CharField(allow_null=True)
+    message = serializers.CharField()
+    seconds = serializers.FloatField(required=False)
+    input_tokens = serializers.IntegerField(required=False)
+    output_tokens = serializers.IntegerField(required=False)
+    price_known = serializers.BooleanField(required=False)
+
+
+class KeySerializer(serializers.Serializer[Any]):
+    """A key's name and where it comes from; never the key."""
+
+    name = serializers.CharField()
+    source = serializers.ChoiceField(  # type: ignore[assignment]
+        choices=["environment", "keyring", "none"]
+    )
+
+
+class KeyListSerializer(serializers.Serializer[Any]):
+    """The keys that the user's profiles need."""
+
+    results = KeySerializer(many=True)
     next = serializers.CharField(allow_null=True)

@@ -7,12 +7,18 @@ from typing import Any
 
 from django.db import transaction
 
-from rootbound_backend.apps.agents.models import DEFAULT_MODELS, AgentProfile, Provider
-from rootbound_backend.apps.agents.selectors import get_agent
+from rootbound_backend.apps.agents.models import (
+    DEFAULT_MODELS,
+    KEY_NAMES,
+    AgentProfile,
+    Provider,
+)
+from rootbound_backend.apps.agents.selectors import agent_snapshot, agents_of, get_agent
 from rootbound_backend.apps.tasks.models import Task
 from rootbound_backend.apps.users.models import User
+from rootbound_backend.lda_client import lda_request
 
-__all__ = ["create_agent", "delete_agent", "update_agent"]
+__all__ = ["create_agent", "delete_agent", "find_keys", "try_agent", "update_agent"]
 
 
 def create_agent(*, user: User, fields: dict[str, Any]) -> AgentProfile:
@@ -59,3 +65,37 @@ def delete_agent(*, user: User, agent_id: uuid.UUID) -> None:
             assigned_agent_id=None
         )
         agent.delete()
+
+
+def try_agent(*, user: User, agent_id: uuid.UUID) -> dict[str, Any]:
+    """Have the LDA ask a profile's model one small question.
+
+    Returns
+    -------
+    dict
+        ``ok``, ``failure``, ``message`` and, when a model was asked, time and tokens.
+
+    Raises
+    ------
+    Problem
+        404; 503 when the LDA does not answer.
+    """
+    agent = get_agent(user=user, agent_id=agent_id)
+    body = {"agent_config": agent_snapshot(agent)["agent_config"]}
+    answer: dict[str, Any] = lda_request("POST", "/agents/test", body=body, timeout_s=75)
+    return answer
+
+
+def find_keys(*, user: User) -> list[dict[str, Any]]:
+    """Return the name of each key that the user's profiles need, and where it comes from.
+
+    Raises
+    ------
+    Problem
+        503 when the LDA does not answer.
+    """
+    names = dict.fromkeys(KEY_NAMES.values())
+    for agent in agents_of(user).order_by("created_at", "id"):
+        names[agent_snapshot(agent)["agent_config"]["key_name"]] = None
+    answer = lda_request("GET", f"/keys?names={','.join(names)}")
+    return list(answer["keys"])

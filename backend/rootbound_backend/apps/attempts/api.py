@@ -5,25 +5,32 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+import msgspec
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.utils import extend_schema
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from rootbound_backend.apps.attempts.ingest import decode_events, ingest_events
-from rootbound_backend.apps.attempts.selectors import (
-    attempt_events,
-    attempts_of_task,
-    get_attempt,
+from rootbound_backend import metrics
+from rootbound_backend.apps.attempts.artifacts import (
+    AnyRenderer,
+    artifact_response,
+    list_artifacts,
 )
+from rootbound_backend.apps.attempts.event_query import EventQuerySerializer, event_filter
+from rootbound_backend.apps.attempts.events import list_events
+from rootbound_backend.apps.attempts.ingest import decode_events, ingest_events
+from rootbound_backend.apps.attempts.selectors import attempts_of_task, get_attempt
 from rootbound_backend.apps.attempts.serializers import (
+    ArtifactListSerializer,
     AttemptInputSerializer,
     AttemptListSerializer,
     AttemptSerializer,
     DiffSerializer,
     EventListSerializer,
-    EventSerializer,
     GateListSerializer,
     GateSerializer,
     RejectSerializer,
@@ -38,13 +45,16 @@ from rootbound_backend.apps.attempts.services import (
 )
 from rootbound_backend.apps.tasks.selectors import get_task
 from rootbound_backend.authentication import IngestAuthentication, IsIngest
+from rootbound_backend.bodies import read_body
 from rootbound_backend.lda_client import lda_request
-from rootbound_backend.problems import InvalidInput, Problem, not_found
+from rootbound_backend.problems import Problem, not_found
 from rootbound_backend.tokens import IngestGrant
-from rootbound_backend.views import UserView, current_user, limit_of, paginate, validated
+from rootbound_backend.views import UserView, current_user, paginate, validated
 
 __all__ = [
     "ApproveView",
+    "ArtifactView",
+    "ArtifactsView",
     "AttemptView",
     "CancelView",
     "DiffView",
@@ -110,25 +120,26 @@ class EventsView(UserView):
         """Return who may: the run for writing, a person for reading."""
         return [IsIngest()] if _is_post(self.request) else [IsAuthenticated()]
 
-    @extend_schema(
-        responses=EventListSerializer,
-        parameters=[
-            OpenApiParameter("after", int, description="Events behind this seq; default 0."),
-            OpenApiParameter("limit", int, description="At most 1000; default 100."),
-        ],
-    )
-    def get(self, request: Request, attempt_id: uuid.UUID) -> Response:
-        """Return events in order."""
+    def handle_exception(self, exc: Exception) -> Response:
+        """Count a refused batch."""
+        answer = super().handle_exception(exc)
+        if _is_post(self.request):
+            metrics.note_rejected("event", str((answer.data or {}).get("code", "internal")))
+        return answer
+
+    @extend_schema(responses=EventListSerializer, parameters=[EventQuerySerializer])
+    def get(self, request: Request, attempt_id: uuid.UUID) -> HttpResponse:
+        """Return events in order: from the start, behind a number, or from the end."""
         attempt = get_attempt(user=current_user(request), attempt_id=attempt_id)
-        limit = limit_of(request)
-        events = attempt_events(attempt_id=attempt.pk, after=_after(request), limit=limit)
-        more = len(events) == limit and events[-1].seq < attempt.last_seq
-        return Response(
-            {
-                "results": EventSerializer(events, many=True).data,
-                "next": events[-1].seq if more else None,
-            }
-        )
+        page = list_events(attempt, event_filter(request))
+        facts = {
+            "next": page.next, "previous": page.previous,
+            "first_seq": attempt.first_seq, "last_seq": attempt.last_seq,
+        }  # fmt: skip
+        # The events are encoded already, so they are not decoded only to be encoded again.
+        rows = ",".join(text for _, text in page.events)
+        tail = msgspec.json.encode(facts).decode().removeprefix("{")
+        return HttpResponse(f'{{"results":[{rows}],{tail}', content_type="application/json")
 
     @extend_schema(exclude=True)
     def post(self, request: Request, attempt_id: uuid.UUID) -> Response:
@@ -136,7 +147,11 @@ class EventsView(UserView):
         grant = request.auth
         if not isinstance(grant, IngestGrant) or grant.attempt_id != attempt_id:
             raise not_found("attempt")
-        batch = decode_events(request.body)
+        batch = decode_events(
+            read_body(request._request),
+            request.headers.get("Content-Type", ""),
+            lease_generation=grant.lease_generation,
+        )
         if batch.lease_generation != grant.lease_generation:
             raise Problem(
                 status=409,
@@ -151,11 +166,32 @@ def _is_post(request: Any) -> bool:
     return request is not None and request.method == "POST"
 
 
-def _after(request: Request) -> int:
-    text = request.query_params.get("after", "0")
-    if not text.isdecimal() or len(text) > 18:
-        raise InvalidInput(field="after", detail="after must be a number from 0.")
-    return int(text)
+class ArtifactsView(UserView):
+    """The files that an attempt left."""
+
+    @extend_schema(operation_id="attempt_artifacts", responses=ArtifactListSerializer)
+    def get(self, request: Request, attempt_id: uuid.UUID) -> Response:
+        """List names and sizes."""
+        attempt = get_attempt(user=current_user(request), attempt_id=attempt_id)
+        return Response({"results": list_artifacts(attempt.pk), "next": None})
+
+
+class ArtifactView(UserView):
+    """One file that an attempt left."""
+
+    renderer_classes = [AnyRenderer]
+
+    @extend_schema(
+        operation_id="attempt_artifact",
+        responses={
+            (200, "application/octet-stream"): bytes,
+            (206, "application/octet-stream"): bytes,
+        },
+    )
+    def get(self, request: Request, attempt_id: uuid.UUID, name: str) -> HttpResponseBase:
+        """Return the file, or the one range of bytes that ``Range`` names."""
+        attempt = get_attempt(user=current_user(request), attempt_id=attempt_id)
+        return artifact_response(attempt.pk, name, request.headers.get("Range", ""))
 
 
 class DiffView(UserView):

@@ -10,19 +10,20 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from rootbound_backend import queueing
+from rootbound_backend.apps.attempts.context import context_of
 from rootbound_backend.apps.attempts.failures import Failure, sentence
 from rootbound_backend.apps.attempts.models import Attempt, AttemptStatus, EventType
+from rootbound_backend.apps.attempts.scheduling import note_places, queue
 from rootbound_backend.apps.attempts.transitions import (
     append_event,
     lock_attempt,
     move_locked_attempt,
     status_payload,
 )
-from rootbound_backend.apps.local_access.selectors import root_paths_of_project
+from rootbound_backend.apps.local_access.live_policy import granted_lists, push_if_changed
 from rootbound_backend.lda_client import LdaRefusedError, LdaUnreachableError, lda_request
 from rootbound_backend.problems import Problem
 from rootbound_backend.tokens import issue_ingest_token
@@ -75,6 +76,8 @@ def hand_over_attempt(attempt_id: uuid.UUID) -> HandOver:
     """
     attempt, outcome = _claim(attempt_id)
     if attempt is None:
+        if outcome is HandOver.WAITING:
+            note_places()
         return outcome
     try:
         lda_request("POST", "/run", body=build_payload(attempt), timeout_s=30)
@@ -99,38 +102,18 @@ def _claim(attempt_id: uuid.UUID) -> tuple[Attempt | None, HandOver]:
             return None, HandOver.SKIPPED
         if attempt.next_try_at is not None and attempt.next_try_at > now:
             return None, HandOver.SKIPPED
-        if reason := _no_room(attempt):
-            _note_waiting(attempt, reason)
+        place = next((place for place in queue(now) if place.attempt_id == attempt.pk), None)
+        if place is None or place.reason:
             return None, HandOver.WAITING
         if attempt.lease_generation == 0 or attempt.claimed_until is not None:
             # The first hand-over, or one after a worker that died: fence off what went before.
             attempt.lease_generation += 1
         attempt.claimed_until = now + timedelta(seconds=CLAIM_S)
-        attempt.waiting_for = ""
-        attempt.save(update_fields=["lease_generation", "claimed_until", "waiting_for"])
+        attempt.waiting_for, attempt.queue_place = "", None
+        attempt.save(
+            update_fields=["lease_generation", "claimed_until", "waiting_for", "queue_place"]
+        )
         return attempt, HandOver.STARTED
-
-
-def _no_room(attempt: Attempt) -> str:
-    """Return why a queued attempt must wait, "" when there is room."""
-    at_work = Attempt.objects.filter(
-        Q(status__in=[AttemptStatus.RUNNING, AttemptStatus.GATES])
-        | Q(status=AttemptStatus.QUEUED, claimed_until__gt=timezone.now())
-    ).exclude(pk=attempt.pk)
-    if at_work.count() >= settings.MAX_PARALLEL:
-        return f"{settings.MAX_PARALLEL} attempts run already, as many as this machine may"
-    limit = attempt.task.project.option("max_parallel")
-    if limit and at_work.filter(task__project=attempt.task.project_id).count() >= limit:
-        return f"{limit} attempts of this project run already (max_parallel)"
-    return ""
-
-
-def _note_waiting(attempt: Attempt, reason: str) -> None:
-    if attempt.waiting_for == reason:
-        return
-    attempt.waiting_for = reason
-    append_event(attempt, EventType.LOG, {"kind": "notice", "text": f"Waiting: {reason}."})
-    attempt.save(update_fields=["waiting_for", "last_seq"])
 
 
 def build_payload(attempt: Attempt) -> dict[str, Any]:
@@ -144,6 +127,7 @@ def build_payload(attempt: Attempt) -> dict[str, Any]:
     if budget is not None:
         limits["max_cost_usd"] = budget if cap is None else min(budget, cap)
     network = project.option("network", {})
+    writable, readable = granted_lists(attempt)
     return {
         "version": 1,
         "run_id": str(attempt.pk),
@@ -152,8 +136,8 @@ def build_payload(attempt: Attempt) -> dict[str, Any]:
         "user_id": str(owner),
         "repo_path": project.repo_path,
         "base_ref": project.default_branch,
-        "writable_roots": root_paths_of_project(project),
-        "readable_paths": [],
+        "writable_roots": writable,
+        "readable_paths": readable,
         "reference_paths": attempt.reference_paths,
         "commands": attempt.commands,
         "limits": limits,
@@ -167,7 +151,7 @@ def build_payload(attempt: Attempt) -> dict[str, Any]:
             "id": str(task.pk),
             "title": task.title,
             "description": task.description,
-            "context": _context(attempt),
+            "context": context_of(attempt),
         },
         "ingest": {
             "base_url": settings.BACKEND_URL,
@@ -178,22 +162,20 @@ def build_payload(attempt: Attempt) -> dict[str, Any]:
             ),
         },
         "lease_generation": attempt.lease_generation,
+        **_going_on(attempt),
     }
 
 
-def _context(attempt: Attempt) -> str | None:
-    """Return what the agent should know of the attempt before this one."""
-    parts = []
-    before = (
-        Attempt.objects.filter(task_id=attempt.task_id, number__lt=attempt.number)
-        .order_by("-number")
-        .first()
-    )
-    if before is not None and before.failure:
-        parts.append(f"The attempt before ended with {before.failure}: {before.failure_message}")
-    if attempt.feedback:
-        parts.append(f"Feedback of the user: {attempt.feedback}")
-    return "\n\n".join(parts) or None
+def _going_on(attempt: Attempt) -> dict[str, Any]:
+    """Return where an attempt begins that goes on with the work of another one."""
+    before = attempt.continues
+    if before is None or before.head_commit is None:
+        return {}
+    return {
+        "start_commit": before.head_commit,
+        "base_commit": before.base_commit,
+        "update": attempt.update,
+    }
 
 
 def _accepted(claimed: Attempt) -> HandOver:
@@ -210,6 +192,7 @@ def _accepted(claimed: Attempt) -> HandOver:
             move_locked_attempt(attempt, to=AttemptStatus.RUNNING)
             append_event(attempt, EventType.STATUS, status_payload(attempt))
         attempt.save()
+        push_if_changed(attempt.pk)
     return HandOver.STARTED
 
 
@@ -265,15 +248,10 @@ def _fail(attempt: Attempt, failure: Failure, message: str | None = None) -> Non
 
 def sweep_queued_attempts() -> int:
     """Hand over every queued attempt that nobody is handing over; return how many started."""
-    now = timezone.now()
-    waiting = (
-        Attempt.objects.filter(status=AttemptStatus.QUEUED)
-        .exclude(claimed_until__gt=now)
-        .exclude(next_try_at__gt=now)
-        .order_by("created_at", "id")
-        .values_list("pk", flat=True)
-    )
-    return sum(hand_over_attempt(pk) is HandOver.STARTED for pk in list(waiting))
+    ready = [place.attempt_id for place in queue() if not place.reason]
+    started = sum(hand_over_attempt(attempt_id) is HandOver.STARTED for attempt_id in ready)
+    note_places()
+    return started
 
 
 def reap_attempts() -> int:

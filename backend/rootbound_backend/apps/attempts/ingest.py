@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import msgspec
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
+from rootbound_backend import metrics
 from rootbound_backend.announce import announce_attempt
 from rootbound_backend.apps.attempts.failures import Failure
 from rootbound_backend.apps.attempts.models import (
@@ -30,8 +31,9 @@ from rootbound_backend.apps.attempts.transitions import (
     touch_task,
 )
 from rootbound_backend.apps.tasks.models import Task
+from rootbound_backend.bodies import RowDecoders
 from rootbound_backend.problems import Problem
-from rootbound_backend.wire import copy_rows, decode_batch, decode_part, raw_json
+from rootbound_backend.wire import copy_rows, decode_part, raw_json
 
 __all__ = [
     "MAX_BATCH",
@@ -88,6 +90,16 @@ class GateReport(msgspec.Struct):
     log_digest: Annotated[str, msgspec.Meta(max_length=80)]
     exit_code: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     log_artifact: Annotated[str, msgspec.Meta(max_length=1024)] | None = None
+    flaky: bool = False
+
+
+class DiffReport(msgspec.Struct):
+    """Payload of an ARTIFACT event of kind ``diff``."""
+
+    files: int
+    additions: int
+    deletions: int
+    tests: list[str] = []
 
 
 class CommitReport(msgspec.Struct):
@@ -95,6 +107,7 @@ class CommitReport(msgspec.Struct):
 
     commit: Commit
     base: Commit
+    message: str = ""
 
 
 class UsageReport(msgspec.Struct):
@@ -112,33 +125,70 @@ class Kind(msgspec.Struct):
     kind: str = ""
 
 
-_BATCH = msgspec.json.Decoder(EventBatch)
+_DECODERS: RowDecoders[EventBatch, EventIn] = RowDecoders(
+    batch=msgspec.json.Decoder(EventBatch),
+    rows=msgspec.json.Decoder(list[EventIn]),
+    row=msgspec.json.Decoder(EventIn),
+    name="events",
+    max_rows=MAX_BATCH,
+)
 _STATUS = msgspec.json.Decoder(StatusReport)
 _GATE = msgspec.json.Decoder(GateReport)
 _COMMIT = msgspec.json.Decoder(CommitReport)
+_DIFF = msgspec.json.Decoder(DiffReport)
 _USAGE = msgspec.json.Decoder(UsageReport)
 _KIND = msgspec.json.Decoder(Kind)
 
-_COLUMNS = ("attempt_id", "seq", "timestamp", "type", "payload")
-_TYPES = ("uuid", "int8", "timestamptz", "varchar", "jsonb")
+_PLAIN_TYPES = frozenset({"LOG", "ERROR"})
+_OPENING_BRACE = ord("{")
+
+_TABLE = "attempts_attemptevent"
+_COLUMNS = ("attempt_id", "seq", "timestamp", "type", "payload", "attempt_created_at")
+_TYPES = ("uuid", "int8", "timestamptz", "varchar", "jsonb", "timestamptz")
+
+# Takes the row's lock, checks fence and watermark, and moves it, in one statement.
+_TAKE = """
+UPDATE attempts_attempt SET
+    last_source_seq = %(last)s, last_seq = last_seq + %(count)s,
+    event_bytes = event_bytes + %(bytes)s, lease_expires_at = %(lease)s
+WHERE id = %(id)s AND lease_generation = %(generation)s AND last_source_seq = %(first)s - 1
+    AND status IN ('RUNNING', 'GATES') AND handed_over_at IS NOT NULL
+RETURNING last_seq - %(count)s, created_at
+"""
 
 
-def decode_events(body: bytes) -> EventBatch:
+def decode_events(
+    body: bytes, content_type: str = "", *, lease_generation: int | None = None
+) -> EventBatch:
     """Decode and validate a batch.
+
+    Parameters
+    ----------
+    body
+        An object with ``lease_generation`` and ``events``, a JSON array of events, or NDJSON.
+    content_type
+        Of the request.
+    lease_generation
+        What the sender's token says; stands for the missing one of bare rows.
 
     Raises
     ------
     Problem
         400 that names index and field.
     """
-    batch = decode_batch(body, _BATCH)
+    decoded = _DECODERS.decode(body, content_type)
+    batch = (
+        decoded
+        if isinstance(decoded, EventBatch)
+        else EventBatch(lease_generation=lease_generation or 0, events=decoded)
+    )
     for index, event in enumerate(batch.events):
-        size = len(bytes(event.payload))
-        where = f"events[{index}].payload"
-        if bytes(event.payload)[:1] != b"{":
-            raise _bad(where, "must be an object")
-        if size > MAX_PAYLOAD_BYTES:
-            raise _bad(where, f"is larger than {MAX_PAYLOAD_BYTES} bytes; use an artifact file")
+        raw = bytes(event.payload)
+        if raw[0] != _OPENING_BRACE:
+            raise _bad(f"events[{index}].payload", "must be an object")
+        if len(raw) > MAX_PAYLOAD_BYTES:
+            what = f"is larger than {MAX_PAYLOAD_BYTES} bytes; use an artifact file"
+            raise _bad(f"events[{index}].payload", what)
     return batch
 
 
@@ -204,15 +254,67 @@ def ingest_events(*, attempt_id: uuid.UUID, batch: EventBatch) -> int:
         cannot be stored.
     """
     with transaction.atomic():
-        attempt = lock_attempt(attempt_id)
-        check_fence(reported=batch.lease_generation, current=attempt.lease_generation)
-        last = attempt.last_source_seq
-        new = [(index, event) for index, event in enumerate(batch.events) if event.seq > last]
-        for offset, (_, event) in enumerate(new, start=1):
-            if event.seq != last + offset:
-                raise sequence_gap(last + offset)
-        _Application(attempt).run(new)
-    return attempt.last_source_seq
+        stored = len(batch.events)
+        if not _take_plain(attempt_id, batch):
+            attempt = lock_attempt(attempt_id)
+            check_fence(reported=batch.lease_generation, current=attempt.lease_generation)
+            last = attempt.last_source_seq
+            new = [(index, event) for index, event in enumerate(batch.events) if event.seq > last]
+            for offset, (_, event) in enumerate(new, start=1):
+                if event.seq != last + offset:
+                    raise sequence_gap(last + offset)
+            _Application(attempt).run(new)
+            stored = len(new)
+        contiguous = batch.events[-1].seq if stored else attempt.last_source_seq
+    metrics.note_ingested("event", stored, batch.events[0].timestamp if stored else None)
+    return contiguous
+
+
+def _take_plain(attempt_id: uuid.UUID, batch: EventBatch) -> bool:
+    """Store a batch that only has text to tell, without loading the attempt.
+
+    Most batches are such: no transition, no evidence, nothing seen before. Returns False, having
+    done nothing, for any other.
+    """
+    events = batch.events
+    size = _plain_bytes(events)
+    if size is None:
+        return False
+    facts: dict[str, Any] = {
+        "id": attempt_id, "generation": batch.lease_generation, "first": events[0].seq,
+        "last": events[-1].seq, "count": len(events), "bytes": size,
+        "lease": timezone.now() + timedelta(seconds=LEASE_S),
+    }  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE, facts)
+        taken = cursor.fetchone()
+    if taken is None:
+        return False
+    seq, created_at = taken
+    rows = (
+        (attempt_id, seq + offset, event.timestamp, event.type, raw_json(event.payload), created_at)
+        for offset, event in enumerate(events, start=1)
+    )
+    copy_rows(_TABLE, _COLUMNS, _TYPES, rows)
+    announce_attempt(attempt_id)
+    return True
+
+
+def _plain_bytes(events: Sequence[EventIn]) -> int | None:
+    """Return the payloads' bytes if the events are consecutive and change nothing but the stream.
+
+    One pass, because it is run for each of some ten thousand events a second.
+    """
+    if not events:
+        return None
+    expected, size = events[0].seq, 0
+    for event in events:
+        raw = bytes(event.payload)
+        if event.seq != expected or event.type not in _PLAIN_TYPES or b'"usage"' in raw:
+            return None
+        expected += 1
+        size += len(raw)
+    return size
 
 
 class _Application:
@@ -237,7 +339,7 @@ class _Application:
             payload = handler(self, index, event) if handler else None
             self._store(event, payload)
         if new:
-            copy_rows("attempts_attemptevent", _COLUMNS, _TYPES, self.rows)
+            copy_rows(_TABLE, _COLUMNS, _TYPES, self.rows)
             attempt.last_source_seq = new[-1][1].seq
             announce_attempt(attempt.pk)
         if attempt.status in LIVE_STATUSES:
@@ -256,9 +358,10 @@ class _Application:
         kind = type_ or event.type
         if payload is not None and payload.get("kind") == "notice":
             kind = EventType.LOG.value
-        self.rows.append(
-            (self.attempt.pk, self.attempt.last_seq, event.timestamp, kind, raw_json(raw))
-        )
+        attempt = self.attempt
+        attempt.event_bytes += len(bytes(raw))
+        row = (attempt.pk, attempt.last_seq, event.timestamp, kind, raw_json(raw))
+        self.rows.append((*row, attempt.created_at))
 
     def _log(self, index: int, event: EventIn) -> None:
         raw = bytes(event.payload)
@@ -281,6 +384,10 @@ class _Application:
             if not self.attempt.is_terminal:
                 self.attempt.head_commit = report.commit
                 self.attempt.base_commit = report.base
+                self.attempt.summary = summary_of(report.message)
+        elif kind == "diff":
+            self.attempt.diff_stats = msgspec.to_builtins(decode_part(event.payload, _DIFF, where))
+            self.board_changed = True
 
     def _gate(self, report: GateReport) -> None:
         facts = {
@@ -289,6 +396,7 @@ class _Application:
             "duration_s": report.duration_s,
             "log_digest": report.log_digest,
             "log_artifact": report.log_artifact,
+            "flaky": report.flaky,
         }
         Gate.objects.update_or_create(
             attempt=self.attempt, name=report.name, commit=report.commit, defaults=facts
@@ -333,6 +441,12 @@ class _Application:
         "ARTIFACT": _artifact,
         "STATUS": _status,
     }
+
+
+def summary_of(message: str) -> str:
+    """Return what the agent said in a commit message: without its title and its trailers."""
+    parts = [part for part in message.split("\n\n")[1:] if "Rootbound-Attempt: " not in part]
+    return "\n\n".join(parts).strip()[:10_000]
 
 
 def review_obstacle(attempt: Attempt, head_commit: str | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
@@ -20,6 +21,7 @@ __all__ = [
     "AttemptStatus",
     "EventType",
     "Gate",
+    "ReviewComment",
 ]
 
 
@@ -76,10 +78,23 @@ class Attempt(models.Model):
         When the LDA accepted the run.
     hand_over_tries, next_try_at
         How often the LDA could not be reached, and when to try again.
-    waiting_for
-        Why a queued attempt does not run yet; "" when nothing holds it up.
+    waiting_for, queue_place
+        Why a queued attempt does not run yet, "" when nothing holds it up, and its place among
+        all that wait, from 1.
+    continues, update
+        The attempt whose work this one goes on with, and how: ``rebase`` only brings it onto the
+        base branch as it is now, ``resolve`` has the agent settle the conflicts.
+    summary
+        What the agent says it has done.
+    diff_stats
+        ``files``, ``additions``, ``deletions`` and changed ``tests``, once there is a commit.
     denied_count
         Denied operations in the audit log, counted while they come in.
+    first_seq
+        Lowest event that is kept; behind `last_seq` once retention has removed them.
+    event_bytes, file_bytes
+        Disk use: of the stored events as they came in, and of the attempt's folders at the last
+        look.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -111,7 +126,17 @@ class Attempt(models.Model):
     hand_over_tries = models.PositiveIntegerField(default=0)
     next_try_at = models.DateTimeField(null=True, blank=True)
     waiting_for = models.CharField(max_length=255, blank=True, default="")
+    queue_place = models.PositiveIntegerField(null=True, blank=True)
+    continues = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="continued_by"
+    )
+    update = models.CharField(max_length=16, blank=True, default="")
+    summary = models.TextField(blank=True, default="")
+    diff_stats = models.JSONField(default=dict)
     denied_count = models.PositiveBigIntegerField(default=0)
+    first_seq = models.PositiveBigIntegerField(default=1)
+    event_bytes = models.PositiveBigIntegerField(default=0)
+    file_bytes = models.PositiveBigIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -165,7 +190,13 @@ class Attempt(models.Model):
 
 
 class AttemptEvent(models.Model):
-    """One entry of an attempt's stream, numbered without holes."""
+    """One entry of an attempt's stream, numbered without holes.
+
+    The table is partitioned by week of `attempt_created_at`, so that all events of an attempt lie
+    in one partition, whatever its clock says, and a partition leaves as a whole. The database's
+    primary key is ``(attempt, seq, attempt_created_at)``; `id` only orders and has no index, as
+    nothing looks events up by it. See ``attempts.partitions``.
+    """
 
     id = models.BigAutoField(primary_key=True)
     # The constraint would triple the cost of a row; services delete events with their attempt.
@@ -180,13 +211,16 @@ class AttemptEvent(models.Model):
     timestamp = models.DateTimeField()
     type = models.CharField(max_length=16, choices=EventType.choices)
     payload = models.JSONField()
+    attempt_created_at = models.DateTimeField()
 
     class Meta:
         """Options."""
 
         ordering = ["seq"]
         constraints = [
-            models.UniqueConstraint(fields=["attempt", "seq"], name="attempt_event_seq_once"),
+            models.UniqueConstraint(
+                fields=["attempt", "seq", "attempt_created_at"], name="attempt_event_key"
+            ),
             models.CheckConstraint(
                 condition=Q(type__in=EventType.values), name="attempt_event_type_known"
             ),
@@ -210,6 +244,8 @@ class Gate(models.Model):
         ``sha256:...`` of the whole output.
     log_artifact
         Name of the file with the output in the attempt's artifact folder, or null.
+    flaky
+        Whether it had failed at this very commit and passed when it was run again.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -221,6 +257,7 @@ class Gate(models.Model):
     duration_s = models.FloatField()
     log_digest = models.CharField(max_length=80)
     log_artifact = models.CharField(max_length=1024, null=True)
+    flaky = models.BooleanField(default=False)
 
     class Meta:
         """Options."""
@@ -235,3 +272,38 @@ class Gate(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} at {self.commit[:12]}"
+
+
+class ReviewComment(models.Model):
+    """What a reviewer says about a line of an attempt's diff, or about the whole.
+
+    Attributes
+    ----------
+    path
+        File in the repository; "" for a remark on the attempt as a whole.
+    side, line
+        Which side of the diff (``old`` or ``new``) and which line of that file, from 1; null for
+        a remark on the file.
+    commit
+        The head that the reviewer saw.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    attempt = models.ForeignKey(Attempt, on_delete=models.CASCADE, related_name="comments")
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    path = models.CharField(max_length=1024, blank=True, default="")
+    side = models.CharField(max_length=3, choices=[("old", "Old"), ("new", "New")], default="new")
+    line = models.PositiveIntegerField(null=True, blank=True)
+    commit = models.CharField(max_length=64, null=True, blank=True)
+    text = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        """Options."""
+
+        ordering = ["created_at", "id"]
+        indexes = [models.Index(fields=["attempt", "created_at", "id"], name="comment_by_attempt")]
+
+    def __str__(self) -> str:
+        where = f"{self.path}:{self.line}" if self.line else self.path
+        return f"comment on {where or 'the attempt'}"

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-import msgspec
 from django.db.models import F, Prefetch, QuerySet
 
-from rootbound_backend.apps.attempts.models import (
-    TERMINAL_STATUSES,
-    Attempt,
-    AttemptEvent,
-    Gate,
-)
+from rootbound_backend.apps.attempts.models import Attempt, Gate
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.problems import not_found
 
 __all__ = [
-    "EventPage",
-    "attempt_events",
     "attempts_of_task",
     "get_attempt",
     "latest_attempts",
-    "read_stream",
 ]
-
-MAX_PAGE = 1000
 
 
 def _with_details(attempts: QuerySet[Attempt]) -> QuerySet[Attempt]:
@@ -67,51 +55,3 @@ def latest_attempts(task_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Attempt]:
         .distinct("task_id")
     )
     return {attempt.task_id: attempt for attempt in newest}
-
-
-def attempt_events(*, attempt_id: uuid.UUID, after: int, limit: int) -> list[AttemptEvent]:
-    """Return the events behind `after` in order, at most `limit` (and at most 1000)."""
-    return list(
-        AttemptEvent.objects.filter(attempt_id=attempt_id, seq__gt=after).order_by("seq")[
-            : min(limit, MAX_PAGE)
-        ]
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class EventPage:
-    """Some consecutive events, each already encoded, and where the attempt stands.
-
-    Attributes
-    ----------
-    status, last_seq
-        Of the attempt, read before the events.
-    events
-        Pairs of seq and encoded JSON object.
-    """
-
-    status: str
-    last_seq: int
-    events: list[tuple[int, str]]
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the attempt has ended."""
-        return self.status in TERMINAL_STATUSES
-
-
-def read_stream(attempt_id: uuid.UUID, after: int, limit: int = MAX_PAGE) -> EventPage | None:
-    """Return the next events behind `after`, or None when the attempt is gone."""
-    facts = Attempt.objects.filter(pk=attempt_id).values_list("status", "last_seq").first()
-    if facts is None:
-        return None
-    status, last_seq = facts
-    events: list[tuple[int, str]] = []
-    if last_seq > after:
-        rows = (
-            AttemptEvent.objects.filter(attempt_id=attempt_id, seq__gt=after, seq__lte=last_seq)
-            .order_by("seq")
-            .values("seq", "timestamp", "type", "payload")[:limit]
-        )
-        events = [(row["seq"], msgspec.json.encode(row).decode()) for row in rows]
-    return EventPage(status=status, last_seq=last_seq, events=events)

@@ -11,6 +11,7 @@ from rootbound_backend.apps.attempts.models import Attempt, EventType, Gate
 from rootbound_backend.fields import StrictSerializer
 
 __all__ = [
+    "ArtifactListSerializer",
     "AttemptInputSerializer",
     "AttemptListSerializer",
     "AttemptSerializer",
@@ -38,6 +39,7 @@ class GateSerializer(serializers.ModelSerializer[Gate]):
             "duration_s",
             "log_digest",
             "log_artifact",
+            "flaky",
         ]
 
 
@@ -59,6 +61,17 @@ class UsageSerializer(serializers.Serializer[Any]):
     cost_usd = serializers.FloatField(required=False, allow_null=True)
 
 
+class DiffSizeSerializer(serializers.Serializer[Any]):
+    """How much an attempt changes; empty before there is a commit."""
+
+    files = serializers.IntegerField(required=False)
+    additions = serializers.IntegerField(required=False)
+    deletions = serializers.IntegerField(required=False)
+    tests = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="Changed test files."
+    )
+
+
 class AttemptSerializer(serializers.ModelSerializer[Attempt]):
     """An attempt with its gates."""
 
@@ -66,6 +79,8 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
     project = serializers.UUIDField(source="project_id", read_only=True)
     agent = serializers.SerializerMethodField()
     usage = serializers.SerializerMethodField()
+    continues = serializers.UUIDField(source="continues_id", read_only=True, allow_null=True)
+    diff_stats = serializers.SerializerMethodField()
     gates = GateSerializer(many=True, read_only=True)
 
     class Meta:
@@ -88,9 +103,17 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
             "failure",
             "failure_message",
             "waiting_for",
+            "queue_place",
+            "continues",
+            "update",
+            "summary",
+            "diff_stats",
             "agent",
             "usage",
+            "first_seq",
             "last_seq",
+            "event_bytes",
+            "file_bytes",
             "denied_count",
             "created_at",
             "gates",
@@ -106,6 +129,11 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
             "model": config.get("model", ""),
             "is_replay": bool(attempt.agent.get("is_replay")),
         }
+
+    @extend_schema_field(DiffSizeSerializer)
+    def get_diff_stats(self, attempt: Attempt) -> dict[str, Any]:
+        """Return how much it changes; empty before there is a commit."""
+        return dict(attempt.diff_stats)
 
     @extend_schema_field(UsageSerializer)
     def get_usage(self, attempt: Attempt) -> dict[str, Any]:
@@ -130,10 +158,30 @@ class EventSerializer(serializers.Serializer[Any]):
 
 
 class EventListSerializer(serializers.Serializer[Any]):
-    """Some events; `next` is the `after` of the following page."""
+    """Some events, oldest first.
+
+    `next` is the `after` of the following page, `previous` the `before` of the one in front.
+    """
 
     results = EventSerializer(many=True)
     next = serializers.IntegerField(allow_null=True)
+    previous = serializers.IntegerField(allow_null=True)
+    first_seq = serializers.IntegerField(help_text="The lowest event that is kept.")
+    last_seq = serializers.IntegerField()
+
+
+class ArtifactSerializer(serializers.Serializer[Any]):
+    """One file that an attempt left."""
+
+    name = serializers.CharField()
+    size = serializers.IntegerField(help_text="Bytes.")
+
+
+class ArtifactListSerializer(serializers.Serializer[Any]):
+    """The files of an attempt."""
+
+    results = ArtifactSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
 
 
 class GateListSerializer(serializers.Serializer[Any]):
@@ -177,6 +225,12 @@ class DiffFileSerializer(serializers.Serializer[Any]):
     binary = serializers.BooleanField()
     patch = serializers.CharField(allow_null=True)
     truncated = serializers.BooleanField()
+    test = serializers.BooleanField(
+        required=False, help_text="Whether the file, by its name, is a test."
+    )
+    by_cell = serializers.BooleanField(
+        required=False, help_text="Whether the patch is of a notebook's cells, not of its JSON."
+    )
 
 
 class DiffStatsSerializer(serializers.Serializer[Any]):

@@ -22,6 +22,7 @@ from rootbound_backend.apps.attempts.models import (
     AttemptStatus,
     EventType,
 )
+from rootbound_backend.apps.attempts.retention import refuse_when_full
 from rootbound_backend.apps.attempts.transitions import (
     append_event,
     apply_task_transition,
@@ -36,7 +37,17 @@ from rootbound_backend.apps.users.models import User
 from rootbound_backend.lda_client import LdaRefusedError, lda_request
 from rootbound_backend.problems import Problem, not_found
 
-__all__ = ["approve_attempt", "cancel_attempt", "create_attempt", "reject_attempt", "retry_attempt"]
+__all__ = [
+    "approve_attempt",
+    "cancel_attempt",
+    "create_attempt",
+    "follow_up",
+    "lock_own",
+    "reject_attempt",
+    "reject_locked",
+    "retry_attempt",
+    "wrong_status",
+]
 
 MERGE_TIMEOUT_S = 60.0
 """How long a merge may take, in seconds."""
@@ -52,6 +63,8 @@ def create_attempt(
     reference_paths: Sequence[str] = (),
     agent_id: uuid.UUID | None = None,
     feedback: str = "",
+    continues: Attempt | None = None,
+    update: str = "",
 ) -> Attempt:
     """Queue a new attempt on a task.
 
@@ -67,6 +80,10 @@ def create_attempt(
         Profile to use; default the task's, else the owner's with the task's role.
     feedback
         What the user said about the attempt before.
+    continues
+        The attempt whose work this one goes on with; default it begins on the base branch.
+    update
+        ``rebase`` or ``resolve``, to bring that work onto the base branch as it is now.
 
     Raises
     ------
@@ -86,7 +103,17 @@ def create_attempt(
                 raise not_found("task")
             _check_startable(task)
             agent = _agent_for(user=user, task=task, agent_id=agent_id)
-            return _insert(task, agent, list(reference_paths), feedback)
+            warning = refuse_when_full(task.project)
+            attempt = _insert(
+                task,
+                agent,
+                list(reference_paths),
+                {"feedback": feedback, "continues": continues, "update": update},
+            )
+            if warning is not None:
+                append_event(attempt, EventType.LOG, {"kind": "notice", "text": warning})
+                attempt.save(update_fields=["last_seq"])
+            return attempt
     except IntegrityError as error:
         raise _attempt_live() from error
 
@@ -138,7 +165,7 @@ def _agent_for(*, user: User, task: Task, agent_id: uuid.UUID | None) -> AgentPr
     return agent_for_role(user=user, role=task.agent_role)
 
 
-def _insert(task: Task, agent: AgentProfile, paths: list[str], feedback: str) -> Attempt:
+def _insert(task: Task, agent: AgentProfile, paths: list[str], begin: dict[str, Any]) -> Attempt:
     highest = Attempt.objects.filter(task=task).aggregate(top=Max("number"))["top"] or 0
     attempt_id = uuid.uuid4()
     attempt = Attempt.objects.create(
@@ -149,7 +176,7 @@ def _insert(task: Task, agent: AgentProfile, paths: list[str], feedback: str) ->
         agent=agent_snapshot(agent),
         commands=task.project.commands(),
         reference_paths=paths,
-        feedback=feedback,
+        **begin,
     )
     append_event(attempt, EventType.STATUS, status_payload(attempt))
     attempt.save(update_fields=["last_seq"])
@@ -158,7 +185,14 @@ def _insert(task: Task, agent: AgentProfile, paths: list[str], feedback: str) ->
     return attempt
 
 
-def _lock_own(*, user: User, attempt_id: uuid.UUID) -> Attempt:
+def lock_own(*, user: User, attempt_id: uuid.UUID) -> Attempt:
+    """Return an attempt of the user's under its row lock.
+
+    Raises
+    ------
+    Problem
+        404.
+    """
     attempt = lock_attempt(attempt_id)
     if attempt.task.project.owner_id != user.pk:
         raise not_found("attempt")
@@ -174,7 +208,8 @@ def _refuse_while_merging(attempt: Attempt) -> None:
         )
 
 
-def _wrong_status(attempt: Attempt, what: str, needed: str) -> Problem:
+def wrong_status(attempt: Attempt, what: str, needed: str) -> Problem:
+    """Return the refusal of something that the attempt's status does not allow."""
     return Problem(
         status=409,
         code="illegal-transition",
@@ -192,11 +227,11 @@ def cancel_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
         404; 409 when the attempt is no longer live.
     """
     with transaction.atomic():
-        attempt = _lock_own(user=user, attempt_id=attempt_id)
+        attempt = lock_own(user=user, attempt_id=attempt_id)
         if attempt.failure == Failure.CANCELLED:
             return attempt
         if attempt.status not in LIVE_STATUSES:
-            raise _wrong_status(attempt, "cancelled", "a queued or running one")
+            raise wrong_status(attempt, "cancelled", "a queued or running one")
         move_locked_attempt(attempt, to=AttemptStatus.FAILED, failure=Failure.CANCELLED)
         append_event(attempt, EventType.STATUS, status_payload(attempt))
         attempt.save()
@@ -214,14 +249,21 @@ def reject_attempt(*, user: User, attempt_id: uuid.UUID, reason: str) -> Attempt
         404; 409 when it is not in review or is being merged.
     """
     with transaction.atomic():
-        attempt = _lock_own(user=user, attempt_id=attempt_id)
-        _reject_locked(attempt, reason)
+        attempt = lock_own(user=user, attempt_id=attempt_id)
+        reject_locked(attempt, reason)
     return attempt
 
 
-def _reject_locked(attempt: Attempt, reason: str) -> None:
+def reject_locked(attempt: Attempt, reason: str) -> None:
+    """Reject an attempt in review, whose row the caller has locked.
+
+    Raises
+    ------
+    Problem
+        409 when it is not in review or is being merged.
+    """
     if attempt.status != AttemptStatus.REVIEW:
-        raise _wrong_status(attempt, "rejected", "one in REVIEW")
+        raise wrong_status(attempt, "rejected", "one in REVIEW")
     _refuse_while_merging(attempt)
     move_locked_attempt(
         attempt, to=AttemptStatus.FAILED, failure=Failure.REJECTED, message=reason or None
@@ -240,20 +282,40 @@ def retry_attempt(*, user: User, attempt_id: uuid.UUID, feedback: str = "") -> A
         404; 409 when the attempt is live or has succeeded, or the task cannot start.
     """
     with transaction.atomic():
-        attempt = _lock_own(user=user, attempt_id=attempt_id)
+        attempt = lock_own(user=user, attempt_id=attempt_id)
         if attempt.status == AttemptStatus.REVIEW:
-            _reject_locked(attempt, feedback)
+            reject_locked(attempt, feedback)
         elif attempt.status != AttemptStatus.FAILED:
-            raise _wrong_status(attempt, "retried", "a failed one or one in REVIEW")
-        profile = attempt.agent.get("agent_config", {}).get("profile_id")
-        known = profile and AgentProfile.objects.filter(pk=profile, owner=user).exists()
-        return create_attempt(
-            user=user,
-            task_id=attempt.task_id,
-            reference_paths=attempt.reference_paths,
-            agent_id=uuid.UUID(profile) if known else None,
-            feedback=feedback,
-        )
+            raise wrong_status(attempt, "retried", "a failed one or one in REVIEW")
+        return follow_up(user=user, attempt=attempt, feedback=feedback)
+
+
+def follow_up(
+    *,
+    user: User,
+    attempt: Attempt,
+    feedback: str,
+    continues: Attempt | None = None,
+    update: str = "",
+) -> Attempt:
+    """Queue another attempt with the same agent and references.
+
+    Raises
+    ------
+    Problem
+        409 as for :func:`create_attempt`.
+    """
+    profile = attempt.agent.get("agent_config", {}).get("profile_id")
+    known = profile and AgentProfile.objects.filter(pk=profile, owner=user).exists()
+    return create_attempt(
+        user=user,
+        task_id=attempt.task_id,
+        reference_paths=attempt.reference_paths,
+        agent_id=uuid.UUID(profile) if known else None,
+        feedback=feedback,
+        continues=continues,
+        update=update,
+    )
 
 
 def approve_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
@@ -270,11 +332,11 @@ def approve_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
         LDA does not answer.
     """
     with transaction.atomic():
-        attempt = _lock_own(user=user, attempt_id=attempt_id)
+        attempt = lock_own(user=user, attempt_id=attempt_id)
         if attempt.status == AttemptStatus.SUCCESS:
             return attempt
         if attempt.status != AttemptStatus.REVIEW:
-            raise _wrong_status(attempt, "approved", "one in REVIEW")
+            raise wrong_status(attempt, "approved", "one in REVIEW")
         _refuse_while_merging(attempt)
         attempt.claimed_until = timezone.now() + timedelta(seconds=MERGE_CLAIM_S)
         attempt.save(update_fields=["claimed_until"])

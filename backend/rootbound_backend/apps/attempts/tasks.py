@@ -7,8 +7,12 @@ import uuid
 from typing import Any
 
 from celery import shared_task
+from django.utils import timezone
 
 from rootbound_backend.apps.attempts import handover
+from rootbound_backend.apps.attempts.disk import measure_disk, remove_orphans
+from rootbound_backend.apps.attempts.partitions import ensure_partitions
+from rootbound_backend.apps.attempts.retention import clear_away
 from rootbound_backend.apps.tasks.autostart import start_dependants, start_ready_tasks
 from rootbound_backend.lda_client import LdaRefusedError, LdaUnreachableError, lda_request
 
@@ -20,6 +24,7 @@ __all__ = [
     "start_dependants_task",
     "start_ready_tasks_task",
     "sweep_queued_attempts_task",
+    "tend_events_task",
 ]
 
 logger = logging.getLogger(__name__)
@@ -53,6 +58,16 @@ def start_dependants_task(task_id: str) -> int:
 def start_ready_tasks_task() -> int:
     """Start ready tasks whose start message got lost."""
     return start_ready_tasks()
+
+
+@shared_task(name="attempts.tasks.tend_events_task")
+def tend_events_task() -> int:
+    """Make the coming weeks' partitions, measure the disk, and remove what no rule keeps."""
+    now = timezone.now()
+    ensure_partitions(now)
+    measure_disk(now)
+    remove_orphans()
+    return clear_away(now)
 
 
 @shared_task(name="attempts.tasks.cancel_run_task", bind=True, max_retries=20)

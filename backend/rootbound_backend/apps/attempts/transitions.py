@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from rootbound_backend import queueing
@@ -160,7 +161,7 @@ def move_locked_attempt(
         raise IllegalTransitionError("attempt", attempt.status, to)
     now = now or timezone.now()
     attempt.status = to
-    attempt.waiting_for = ""
+    attempt.waiting_for, attempt.queue_place = "", None
     if head_commit is not None:
         attempt.head_commit = head_commit
     if exit_code is not None:
@@ -205,6 +206,7 @@ def append_event(attempt: Attempt, type_: str, payload: dict[str, Any]) -> None:
         timestamp=timezone.now(),
         type=type_,
         payload=payload,
+        attempt_created_at=attempt.created_at,
     )
     announce_attempt(attempt.pk)
 
@@ -222,6 +224,12 @@ def apply_task_transition(*, task_id: uuid.UUID, to: str) -> Task:
         if task.status != to:
             if to not in TASK_TRANSITIONS[task.status]:
                 raise IllegalTransitionError("task", task.status, to)
+            if to in (_T.TODO, _T.DONE) or task.status == _T.DONE:
+                # What the board says of the tasks that wait for this one changes too.
+                waiting = Task.objects.filter(
+                    project_id=task.project_id, dependencies__contains=[str(task.pk)]
+                )
+                waiting.update(revision=F("revision") + 1)
             task.status = to
             if to == _T.DONE:
                 queueing.enqueue_on_commit(queueing.START_DEPENDANTS, task.pk)

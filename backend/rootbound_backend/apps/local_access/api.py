@@ -1,4 +1,4 @@
-"""Endpoints of roots, the audit log and decompositions."""
+"""Endpoints of roots and decompositions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from rootbound_backend.apps.local_access.decompositions import (
     decode_plan_report,
     store_plan,
 )
-from rootbound_backend.apps.local_access.ingest import decode_audit, ingest_audit
 from rootbound_backend.apps.local_access.selectors import (
-    audit_counts,
-    audit_entries,
     decompositions_of_project,
     get_decomposition,
     get_root,
@@ -25,11 +22,6 @@ from rootbound_backend.apps.local_access.selectors import (
 )
 from rootbound_backend.apps.local_access.serializers import (
     ApproveDecompositionSerializer,
-    AuditFilterSerializer,
-    AuditListSerializer,
-    AuditScopeSerializer,
-    AuditSerializer,
-    AuditSummarySerializer,
     DecompositionInputSerializer,
     DecompositionListSerializer,
     DecompositionSerializer,
@@ -49,12 +41,9 @@ from rootbound_backend.authentication import IngestAuthentication, IsIngest
 from rootbound_backend.lda_client import lda_request
 from rootbound_backend.problems import Problem, not_found
 from rootbound_backend.tokens import IngestGrant
-from rootbound_backend.views import UserView, current_user, paginate, query_params, validated
+from rootbound_backend.views import UserView, current_user, paginate, validated
 
 __all__ = [
-    "AuditIngestView",
-    "AuditLogsView",
-    "AuditSummaryView",
     "DecompositionApproveView",
     "DecompositionPlanView",
     "DecompositionView",
@@ -119,47 +108,6 @@ class RootView(UserView):
         """Withdraw the root."""
         delete_root(user=current_user(request), root_id=root_id)
         return Response(status=204)
-
-
-class AuditLogsView(UserView):
-    """The audit log."""
-
-    @extend_schema(
-        operation_id="audit_list",
-        parameters=[AuditFilterSerializer],
-        responses=AuditListSerializer,
-    )
-    def get(self, request: Request) -> Response:
-        """List entries, newest first."""
-        filters = query_params(AuditFilterSerializer, request)
-        rows = audit_entries(user=current_user(request), **filters)
-        # Within one run the index is on seq; over all runs it is the primary key.
-        by = "seq" if "attempt" in filters else "id"
-        page, following = paginate(request, rows, by=(by,), newest_first=True)
-        return Response({"results": AuditSerializer(page, many=True).data, "next": following})
-
-
-class AuditSummaryView(UserView):
-    """Counts over the audit log."""
-
-    @extend_schema(parameters=[AuditScopeSerializer], responses=AuditSummarySerializer)
-    def get(self, request: Request) -> Response:
-        """Return counts by operation and result."""
-        scope = query_params(AuditScopeSerializer, request)
-        return Response({"counts": audit_counts(user=current_user(request), **scope)})
-
-
-class AuditIngestView(UserView):
-    """Where the LDA writes the audit log."""
-
-    authentication_classes = [IngestAuthentication]
-    permission_classes = [IsIngest]
-
-    @extend_schema(exclude=True)
-    def post(self, request: Request) -> Response:
-        """Store a batch of the LDA's."""
-        batch = decode_audit(request.body)
-        return Response({"seq": ingest_audit(grant=_grant(request), batch=batch)})
 
 
 def _grant(request: Request) -> IngestGrant:

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from rootbound_backend import metrics
 from rootbound_backend.apps.attempts.ingest import check_fence, sequence_gap
 from rootbound_backend.apps.attempts.models import LIVE_STATUSES, Attempt
 from rootbound_backend.apps.attempts.transitions import LEASE_S, touch_task
+from rootbound_backend.apps.local_access.access_requests import note_denials
+from rootbound_backend.apps.local_access.audit.chain import keep_unstorable
+from rootbound_backend.apps.local_access.audit.partitions import (
+    PartitionMissing,
+    ensure_partitions,
+    partitions_needed,
+    partitions_present,
+)
+from rootbound_backend.apps.local_access.audit.seals import seal_position
 from rootbound_backend.apps.local_access.models import AuditWatermark, PMDecomposition
 from rootbound_backend.apps.tasks.models import Task
+from rootbound_backend.bodies import RowDecoders
 from rootbound_backend.problems import Problem, not_found
 from rootbound_backend.tokens import IngestGrant
-from rootbound_backend.wire import copy_rows, decode_batch, raw_json
+from rootbound_backend.wire import copy_rows, raw_json
 
 __all__ = ["AuditBatch", "decode_audit", "ingest_audit"]
 
@@ -48,7 +61,14 @@ class AuditBatch(msgspec.Struct, forbid_unknown_fields=True):
     attempt_id: uuid.UUID | None = None
 
 
-_BATCH = msgspec.json.Decoder(AuditBatch)
+_DECODERS: RowDecoders[AuditBatch, AuditEntryIn] = RowDecoders(
+    batch=msgspec.json.Decoder(AuditBatch),
+    rows=msgspec.json.Decoder(list[AuditEntryIn]),
+    row=msgspec.json.Decoder(AuditEntryIn),
+    name="entries",
+    max_rows=MAX_BATCH,
+)
+_SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 _COLUMNS = (
     "user_id",
@@ -78,15 +98,34 @@ _TYPES = (
 )
 
 
-def decode_audit(body: bytes) -> AuditBatch:
+def decode_audit(
+    body: bytes, content_type: str = "", *, grant: IngestGrant | None = None
+) -> AuditBatch:
     """Decode and validate a batch.
+
+    Parameters
+    ----------
+    body
+        An object that names its run and holds ``entries``, a JSON array of entries, or NDJSON.
+    content_type
+        Of the request.
+    grant
+        The sender's; names the run of bare entries.
 
     Raises
     ------
     Problem
         400 that names index and field.
     """
-    batch = decode_batch(body, _BATCH)
+    if _SUSPECT.search(body):
+        body = _keep_unstorable(body)
+    decoded = _DECODERS.decode(body, content_type)
+    if isinstance(decoded, AuditBatch):
+        batch = decoded
+    elif grant is None:
+        raise not_found("run")
+    else:
+        batch = AuditBatch(grant.run_id, grant.lease_generation, decoded, grant.attempt_id)
     for index, entry in enumerate(batch.entries):
         detail = bytes(entry.detail)
         if detail[:1] != b"{" or len(detail) > MAX_DETAIL_BYTES:
@@ -99,6 +138,26 @@ def decode_audit(body: bytes) -> AuditBatch:
                 extras={"errors": {where: ["must be an object of a sane size"]}},
             )
     return batch
+
+
+def _keep_unstorable(body: bytes) -> bytes:
+    """Replace what PostgreSQL cannot store, and keep what it replaces, for the chain's sake."""
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, list):
+            return [kept(item) for item in value]
+        if isinstance(value, dict) and isinstance(value.get("entries"), list):
+            return {**value, "entries": kept(value["entries"])}
+        return keep_unstorable(value) if isinstance(value, dict) else value
+
+    try:
+        documents = [json.loads(body)]
+    except (ValueError, RecursionError):
+        try:
+            documents = [json.loads(line) for line in body.splitlines() if line.strip()]
+        except (ValueError, RecursionError):
+            return body  # the decoder says what is wrong with it
+    return b"\n".join(msgspec.json.encode(kept(document)) for document in documents)
 
 
 def ingest_audit(*, grant: IngestGrant, batch: AuditBatch) -> int:
@@ -125,6 +184,16 @@ def ingest_audit(*, grant: IngestGrant, batch: AuditBatch) -> int:
     if batch.run_id != grant.run_id or batch.attempt_id != grant.attempt_id:
         raise not_found("run")
     check_fence(reported=batch.lease_generation, current=_generation(grant))
+    try:
+        seq, stored = _store(grant, batch)
+    except PartitionMissing:
+        # Retention dropped one that was thought to exist; it is looked for again now.
+        seq, stored = _store(grant, batch)
+    metrics.note_ingested("audit", stored, batch.entries[0].timestamp if stored else None)
+    return seq
+
+
+def _store(grant: IngestGrant, batch: AuditBatch) -> tuple[int, int]:
     with transaction.atomic():
         mark = _lock_watermark(batch.run_id)
         new = [entry for entry in batch.entries if entry.seq > mark.last_seq]
@@ -133,11 +202,11 @@ def ingest_audit(*, grant: IngestGrant, batch: AuditBatch) -> int:
                 raise sequence_gap(mark.last_seq + offset)
         if new:
             _copy(grant, new)
-            mark.last_seq, mark.last_hash = new[-1].seq, new[-1].hash
-            mark.save()
+            _advance(mark, grant, new)
         if grant.attempt_id is not None:
+            note_denials(attempt_id=grant.attempt_id, entries=new)
             _note_on_attempt(grant.attempt_id, sum(entry.result == "DENIED" for entry in new))
-    return mark.last_seq
+    return mark.last_seq, len(new)
 
 
 def _generation(grant: IngestGrant) -> int:
@@ -158,29 +227,39 @@ def _lock_watermark(run_id: uuid.UUID) -> AuditWatermark:
     return AuditWatermark.objects.select_for_update(no_key=True).get(pk=run_id)
 
 
+def _advance(mark: AuditWatermark, grant: IngestGrant, new: list[AuditEntryIn]) -> None:
+    """Move a locked watermark to the last of the new entries, and seal it there."""
+    times = [entry.timestamp for entry in new]
+    mark.user_id = grant.user_id
+    mark.first_at = min(times) if mark.first_at is None else min(mark.first_at, *times)
+    mark.last_at = max(times) if mark.last_at is None else max(mark.last_at, *times)
+    mark.last_seq, mark.last_hash = new[-1].seq, new[-1].hash
+    mark.seal = seal_position(mark.run_id, mark.last_seq, mark.last_hash)
+    mark.save()
+
+
 def _copy(grant: IngestGrant, entries: list[AuditEntryIn]) -> None:
+    needed = partitions_needed(entry.timestamp for entry in entries)
+    ensure_partitions(needed)
     user, attempt, run = grant.user_id, grant.attempt_id, grant.run_id
-    copy_rows(
-        "local_access_fsauditevent",
-        _COLUMNS,
-        _TYPES,
+    rows = (
         (
-            (
-                user,
-                attempt,
-                run,
-                entry.seq,
-                entry.timestamp,
-                entry.operation,
-                entry.result,
-                entry.path,
-                entry.source,
-                raw_json(entry.detail),
-                entry.hash,
-            )
-            for entry in entries
-        ),
+            user,
+            attempt,
+            run,
+            entry.seq,
+            entry.timestamp,
+            entry.operation,
+            entry.result,
+            entry.path,
+            entry.source,
+            raw_json(entry.detail),
+            entry.hash,
+        )
+        for entry in entries
     )
+    with partitions_present(needed):
+        copy_rows("local_access_fsauditevent", _COLUMNS, _TYPES, rows)
 
 
 def _note_on_attempt(attempt_id: uuid.UUID, denied: int) -> None:

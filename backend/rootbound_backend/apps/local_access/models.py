@@ -7,20 +7,26 @@ import uuid
 from django.conf import settings
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
+from django.db.models.fields.json import KT
 
 from rootbound_backend.apps.attempts.failures import Failure
 from rootbound_backend.apps.attempts.models import Attempt
+from rootbound_backend.apps.local_access.access_models import AccessRequest, RunPolicy
 from rootbound_backend.apps.projects.models import Project
 
 __all__ = [
+    "AccessRequest",
     "AuditOperation",
     "AuditResult",
+    "AuditRetention",
+    "AuditRetentionAnchor",
     "AuditSource",
     "AuditWatermark",
     "DecompositionStatus",
     "FsAuditEvent",
     "PMDecomposition",
+    "RunPolicy",
     "WritableRoot",
 ]
 
@@ -90,11 +96,11 @@ class WritableRoot(models.Model):
 
 
 class FsAuditEvent(models.Model):
-    """One file operation of a run: append-only, chained by hash.
+    """One file operation of a run: append-only, chained by hash, partitioned by month.
 
     The database's primary key is ``(id, timestamp)`` and every unique index holds the timestamp,
-    so the table can become a TimescaleDB hypertable as it is. Rows outlive what they refer to,
-    hence no foreign key constraints and ``DO_NOTHING``.
+    which partitions, and a TimescaleDB hypertable, ask for (``docs/audit.md``). Rows outlive what
+    they refer to, hence no foreign key constraints and ``DO_NOTHING``.
 
     Attributes
     ----------
@@ -153,12 +159,27 @@ class FsAuditEvent(models.Model):
         ]
         indexes = [
             BrinIndex(fields=["timestamp"], name="audit_by_time"),
+            # Lists across runs, newest first, and windows of time.
+            models.Index(fields=["user", "timestamp", "id"], name="audit_by_user"),
             # `IN`, not `<> 'ALLOWED'`, which misleads the planner.
             models.Index(
                 fields=["run_id", "seq"],
                 condition=Q(result__in=["DENIED"]),
                 name="audit_denied",
             ),
+            models.Index(
+                fields=["user", "timestamp", "id"],
+                condition=Q(result__in=["DENIED"]),
+                name="audit_denied_by_user",
+            ),
+            # Few paths and programs make most rows: without a third column, equal keys share an
+            # index entry.
+            models.Index(
+                fields=["user", "path"],
+                opclasses=["uuid_ops", "varchar_pattern_ops"],
+                name="audit_by_path",
+            ),
+            models.Index(F("user"), KT("detail__program"), name="audit_by_program"),
         ]
 
     def __str__(self) -> str:
@@ -172,15 +193,103 @@ class AuditWatermark(models.Model):
     ----------
     run_id
         The run.
+    user
+        Whose run it is.
     last_seq
         Highest stored entry.
     last_hash
         Hash of that entry, 64 zeros at the start.
+    first_at, last_at
+        Earliest and latest timestamp of its entries: where in the log a run is to be looked for.
+    seal
+        HMAC over the run, `last_seq` and `last_hash` with a key that is not in the database, so
+        that whoever rewrites a chain there cannot make it look whole.
     """
 
     run_id = models.UUIDField(primary_key=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.DO_NOTHING,
+        related_name="+",
+        null=True,
+        db_constraint=False,
+    )
     last_seq = models.PositiveBigIntegerField(default=0)
     last_hash = models.CharField(max_length=64, default="0" * 64)
+    first_at = models.DateTimeField(null=True)
+    last_at = models.DateTimeField(null=True)
+    seal = models.CharField(max_length=64, blank=True, default="")
+
+
+class AuditRetention(models.Model):
+    """What an administrator removed from the audit log: one whole partition.
+
+    Attributes
+    ----------
+    performed_by
+        Name of the operating system's user who ran the command.
+    reason
+        The rule that was applied, such as ``older than 90 days``.
+    partition
+        Name of the dropped table.
+    range_from, range_to
+        Its bounds, null where it had none.
+    first_at, last_at, rows, bytes
+        What was in it.
+    forced
+        Whether it was dropped although its chains did not hold.
+    seal
+        HMAC over all of this, with a key that is not in the database.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    performed_at = models.DateTimeField()
+    performed_by = models.CharField(max_length=255)
+    reason = models.CharField(max_length=255)
+    partition = models.CharField(max_length=128)
+    range_from = models.DateTimeField(null=True)
+    range_to = models.DateTimeField(null=True)
+    first_at = models.DateTimeField(null=True)
+    last_at = models.DateTimeField(null=True)
+    rows = models.PositiveBigIntegerField()
+    bytes = models.PositiveBigIntegerField()
+    forced = models.BooleanField(default=False)
+    seal = models.CharField(max_length=64)
+
+    class Meta:
+        """Options."""
+
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.partition}: {self.rows} rows, {self.reason}"
+
+
+class AuditRetentionAnchor(models.Model):
+    """The end of a stretch of one run's chain that was removed, where the rest goes on.
+
+    Attributes
+    ----------
+    first_seq, last_seq
+        The stretch, which had no holes.
+    last_hash
+        Hash of its last entry.
+    seal
+        As in `AuditWatermark`.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    retention = models.ForeignKey(AuditRetention, on_delete=models.PROTECT, related_name="anchors")
+    run_id = models.UUIDField(db_index=True)
+    first_seq = models.PositiveBigIntegerField()
+    last_seq = models.PositiveBigIntegerField()
+    last_hash = models.CharField(max_length=64)
+    seal = models.CharField(max_length=64)
+
+    class Meta:
+        """Options."""
+
+        ordering = ["run_id", "first_seq"]
 
 
 class PMDecomposition(models.Model):

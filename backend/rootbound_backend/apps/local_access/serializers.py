@@ -1,4 +1,4 @@
-"""Shapes of roots, audit entries and decompositions."""
+"""Shapes of roots and decompositions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from typing import Any
 from rest_framework import serializers
 
 from rootbound_backend.apps.local_access.models import (
-    AuditOperation,
-    AuditResult,
-    FsAuditEvent,
     PMDecomposition,
     WritableRoot,
 )
@@ -17,11 +14,6 @@ from rootbound_backend.fields import StrictSerializer
 
 __all__ = [
     "ApproveDecompositionSerializer",
-    "AuditFilterSerializer",
-    "AuditListSerializer",
-    "AuditScopeSerializer",
-    "AuditSerializer",
-    "AuditSummarySerializer",
     "DecompositionInputSerializer",
     "DecompositionListSerializer",
     "DecompositionSerializer",
@@ -69,66 +61,6 @@ class LocalAccessStatusSerializer(serializers.Serializer[Any]):
         help_text="reachable; if so, the LDA's own health; if not, the detail."
     )
     roots = RootSerializer(many=True)
-
-
-class AuditSerializer(serializers.ModelSerializer[FsAuditEvent]):
-    """One audit entry."""
-
-    attempt = serializers.UUIDField(source="attempt_id", allow_null=True)
-    detail = serializers.DictField()
-
-    class Meta:
-        """Options."""
-
-        model = FsAuditEvent
-        fields = [
-            "id",
-            "run_id",
-            "attempt",
-            "seq",
-            "timestamp",
-            "operation",
-            "result",
-            "path",
-            "source",
-            "detail",
-        ]
-
-
-class AuditListSerializer(serializers.Serializer[Any]):
-    """A page of audit entries."""
-
-    results = AuditSerializer(many=True)
-    next = serializers.CharField(allow_null=True)
-
-
-class AuditScopeSerializer(serializers.Serializer[Any]):
-    """Whose entries."""
-
-    attempt = serializers.UUIDField(required=False)
-    project = serializers.UUIDField(required=False)
-
-
-class AuditFilterSerializer(AuditScopeSerializer):
-    """Which entries."""
-
-    operation = serializers.ChoiceField(choices=AuditOperation.choices, required=False)
-    result = serializers.ChoiceField(choices=AuditResult.choices, required=False)
-    path_prefix = serializers.CharField(max_length=1024, required=False, trim_whitespace=False)
-
-
-class AuditCountSerializer(serializers.Serializer[Any]):
-    """How often one operation ended in one way."""
-
-    operation = serializers.ChoiceField(choices=AuditOperation.choices)
-    result = serializers.ChoiceField(choices=AuditResult.choices)
-    count = serializers.IntegerField()
-
-
-class AuditSummarySerializer(serializers.Serializer[Any]):
-    """Counts by operation and result."""
-
-    counts = AuditCountSerializer(many=True)
 
 
 class DecompositionInputSerializer(StrictSerializer):

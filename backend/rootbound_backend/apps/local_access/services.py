@@ -6,6 +6,7 @@ import uuid
 
 from django.db import IntegrityError, transaction
 
+from rootbound_backend.apps.local_access.live_policy import note_change
 from rootbound_backend.apps.local_access.models import WritableRoot
 from rootbound_backend.apps.local_access.selectors import get_root
 from rootbound_backend.apps.users.models import User
@@ -34,7 +35,9 @@ def grant_root(*, user: User, path: str) -> WritableRoot:
     canonical = str(facts["canonical_path"])
     try:
         with transaction.atomic():
-            return WritableRoot.objects.create(user=user, path=path, canonical_path=canonical)
+            root = WritableRoot.objects.create(user=user, path=path, canonical_path=canonical)
+            note_change(user_id=user.pk)
+            return root
     except IntegrityError as error:
         raise Problem(
             status=409,
@@ -46,7 +49,8 @@ def grant_root(*, user: User, path: str) -> WritableRoot:
 def set_root_enabled(*, user: User, root_id: uuid.UUID, is_enabled: bool) -> WritableRoot:
     """Switch a root on, after the LDA has looked at it again, or off.
 
-    Runs that have begun keep the roots they began with.
+    It holds for live runs at once. Switching off the root that holds a run's project ends the run;
+    of another run, the commands that were started with the root are killed.
 
     Raises
     ------
@@ -66,17 +70,21 @@ def set_root_enabled(*, user: User, root_id: uuid.UUID, is_enabled: bool) -> Wri
                     "grant the folder again."
                 ),
             )
-    root.is_enabled = is_enabled
-    root.save(update_fields=["is_enabled"])
+    with transaction.atomic():
+        root.is_enabled = is_enabled
+        root.save(update_fields=["is_enabled"])
+        note_change(user_id=user.pk)
     return root
 
 
 def delete_root(*, user: User, root_id: uuid.UUID) -> None:
-    """Withdraw a root; the folder itself is not touched.
+    """Withdraw a root, from live runs as well; the folder itself is not touched.
 
     Raises
     ------
     Problem
         404.
     """
-    get_root(user=user, root_id=root_id).delete()
+    with transaction.atomic():
+        get_root(user=user, root_id=root_id).delete()
+        note_change(user_id=user.pk)

@@ -2,104 +2,89 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 import uuid
-from typing import Any
+from itertools import count
 
-from channels.layers import get_channel_layer
-
-from rootbound_backend.announce import project_group
+from rootbound_backend import metrics
+from rootbound_backend.apps.projects.hub import BoardHub
 from rootbound_backend.apps.projects.selectors import owns_project
-from rootbound_backend.apps.tasks.models import Task
-from rootbound_backend.apps.tasks.selectors import board_revisions, board_tasks
-from rootbound_backend.apps.tasks.serializers import TaskSerializer
-from rootbound_backend.websockets import CLOSE_BAD_FRAME, FollowingConsumer, end_task, run_in_db
+from rootbound_backend.readers import shared_reader
+from rootbound_backend.websockets import (
+    CLOSE_BAD_FRAME,
+    CLOSE_NOT_FOUND,
+    FollowingConsumer,
+    SendWindow,
+    run_in_db,
+)
 
 __all__ = ["ProjectConsumer"]
 
-logger = logging.getLogger(__name__)
-
-TAIL_S = 3.0
-"""How often to compare without an announcement, in seconds."""
-
-SETTLE_S = 0.05
-"""Wait after an announcement, in seconds, so that a burst becomes one look."""
-
-RESUBSCRIBE_S = 2.0
-
-
-def _documents(
-    project_id: uuid.UUID, ids: list[uuid.UUID] | None = None
-) -> list[tuple[Task, dict[str, Any]]]:
-    tasks = board_tasks(project_id, ids)
-    return [(task, dict(TaskSerializer(task).data)) for task in tasks]
+MAX_UNACKED_FRAMES = 500
+MAX_UNACKED_BYTES = 4 * 1024 * 1024
+HELD_LOOK_S = 1.0
 
 
 class ProjectConsumer(FollowingConsumer):
-    """Sends the board once, then each task that changed, in its latest state only."""
+    """Sends the board once, then each task that changed, in its latest state only.
+
+    Each frame has a ``seq``, which the client acknowledges as in an attempt's stream. While a
+    client has not acknowledged much, changes wait, and of each task only the latest state is sent.
+    """
+
+    stream = "project"
 
     async def may_follow(self) -> bool:
         """Return whether the project is the user's."""
         self._project_id: uuid.UUID = self.scope["url_route"]["kwargs"]["project_id"]
         self._seen: dict[uuid.UUID, int] = {}
-        self._wake = asyncio.Event()
+        self._window = SendWindow(MAX_UNACKED_FRAMES, MAX_UNACKED_BYTES)
+        self._numbers = count(1)
         allowed: bool = await run_in_db(owns_project, user=self.user, project_id=self._project_id)
         return allowed
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Refuse frames: this socket only sends."""
-        await self.close(CLOSE_BAD_FRAME)
+        """Take an acknowledgement; anything else ends the connection."""
+        seq = self.acknowledged(text_data)
+        if seq is None:
+            await self.close(CLOSE_BAD_FRAME)
+            return
+        self._window.acknowledge(seq)
 
     async def follow(self) -> None:
         """Send the snapshot, then changes."""
-        listener = asyncio.create_task(self._listen())
-        try:
-            board = await run_in_db(_documents, self._project_id)
-            self._seen = {task.pk: task.revision for task, _ in board}
-            await self.send_document(
-                {"type": "snapshot", "tasks": [document for _, document in board]}
-            )
-            while True:
-                self._wake.clear()
-                await self._send_changes()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(TAIL_S):
-                        await self._wake.wait()
-                        await asyncio.sleep(SETTLE_S)
-        finally:
-            end_task(listener)
+        async with shared_reader(BoardHub, self._project_id) as hub:
+            version, tasks = hub.version, hub.tasks
+            self._seen = {pk: revision for pk, (revision, _) in tasks.items()}
+            texts = ",".join(text for _, text in tasks.values())
+            await self._frame(hub, f'"type":"snapshot","tasks":[{texts}]')
+            while not hub.gone:
+                await hub.wait_for_change(version)
+                version = hub.version
+                await self._send_changes(hub)
+            await self.close(CLOSE_NOT_FOUND)
 
-    async def _send_changes(self) -> None:
-        revisions: dict[uuid.UUID, int] = await run_in_db(board_revisions, self._project_id)
-        changed = [pk for pk, revision in revisions.items() if self._seen.get(pk) != revision]
-        for pk in [pk for pk in self._seen if pk not in revisions]:
+    async def _send_changes(self, hub: BoardHub) -> None:
+        for pk in [pk for pk in self._seen if pk not in hub.tasks]:
             del self._seen[pk]
-            await self.send_document({"type": "task_deleted", "id": str(pk)})
-        if not changed:
-            return
-        for task, document in await run_in_db(_documents, self._project_id, changed):
-            self._seen[task.pk] = task.revision
-            await self.send_document({"type": "task", "task": document})
+            await self._frame(hub, f'"type":"task_deleted","id":"{pk}"')
+        for pk in list(hub.tasks):
+            # Looked up only now: while the frame before waited, the task may have gone on.
+            await self._room(hub)
+            revision, text = hub.tasks.get(pk, (None, ""))
+            if revision is None or self._seen.get(pk) == revision:
+                continue
+            self._seen[pk] = revision
+            await self._frame(hub, f'"type":"task","task":{text}')
 
-    async def _listen(self) -> None:
-        """Turn announcements into wake-ups, whatever happens to Redis meanwhile."""
-        layer = get_channel_layer()
-        group = project_group(self._project_id)
-        while layer is not None:
-            try:
-                channel = await layer.new_channel()
-                try:
-                    await layer.group_add(group, channel)
-                    while True:
-                        await layer.receive(channel)
-                        self._wake.set()
-                finally:
-                    with contextlib.suppress(Exception):
-                        await layer.group_discard(group, channel)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                logger.warning("Announcements are not heard at the moment: %s", error)
-                await asyncio.sleep(RESUBSCRIBE_S)
+    async def _room(self, hub: BoardHub) -> None:
+        if not self._window.fits(0):
+            with metrics.HELD.track_inprogress():
+                while not await self._window.room(0, within_s=HELD_LOOK_S) and not hub.gone:
+                    continue
+
+    async def _frame(self, hub: BoardHub, members: str) -> None:
+        await self._room(hub)
+        seq = next(self._numbers)
+        self._window.add(seq, len(members))
+        metrics.FRAMES.labels("board").inc()
+        await self.send(text_data=f'{{{members},"seq":{seq}}}')

@@ -25,7 +25,8 @@ class Project(models.Model):
         Branch that attempts start from and are merged into.
     config
         ``install_cmd``, ``lint_cmd``, ``test_cmd``, ``gate_timeout_s``, ``network``,
-        ``max_parallel``, ``budget``, ``auto_start``, ``accept_tier``; see the serializer.
+        ``max_parallel``, ``budget``, ``auto_start``, ``accept_tier``, ``readable_paths``; see the
+        serializer.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

@@ -26,6 +26,15 @@ class NetworkSerializer(StrictSerializer):
     install = serializers.BooleanField(required=False)
 
 
+class RetentionSerializer(StrictSerializer):
+    """What is kept of attempts that have ended; null for no limit."""
+
+    days = serializers.FloatField(min_value=0.01, max_value=36_500, required=False, allow_null=True)
+    max_mb = serializers.IntegerField(
+        min_value=1, max_value=10_000_000, required=False, allow_null=True
+    )
+
+
 def _command(**kwargs: Any) -> serializers.CharField:
     return serializers.CharField(
         max_length=4096, required=False, allow_blank=True, allow_null=True, **kwargs
@@ -45,15 +54,34 @@ class ConfigSerializer(StrictSerializer):
     max_parallel = serializers.IntegerField(
         min_value=1, max_value=64, required=False, allow_null=True
     )
+    max_parallel_by_role = serializers.DictField(
+        child=serializers.IntegerField(min_value=0, max_value=64),
+        required=False,
+        help_text='At most so many attempts of a role at once, such as {"QA": 1}.',
+    )
+    max_parallel_by_provider = serializers.DictField(
+        child=serializers.IntegerField(min_value=0, max_value=64),
+        required=False,
+        help_text="At most so many attempts with a provider's models at once.",
+    )
     budget = serializers.FloatField(
         min_value=0, required=False, allow_null=True, help_text="US dollars per attempt."
     )
     auto_start = serializers.BooleanField(required=False)
+    retention = RetentionSerializer(
+        required=False, help_text="For events and files; the attempts themselves stay."
+    )
     accept_tier = serializers.ChoiceField(
         choices=["A", "B", "C", "D", "E", "F"],
         required=False,
         allow_null=True,
         help_text="The lowest level of enforcement that this project accepts.",
+    )
+    readable_paths = serializers.ListField(
+        child=serializers.CharField(max_length=1024, trim_whitespace=False),
+        max_length=100,
+        required=False,
+        help_text="Files and folders outside the project that its agents may read.",
     )
 
 

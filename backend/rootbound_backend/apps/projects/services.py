@@ -8,6 +8,7 @@ from typing import Any
 from django.db import transaction
 
 from rootbound_backend.apps.attempts.models import Attempt, AttemptStatus
+from rootbound_backend.apps.local_access.live_policy import note_change
 from rootbound_backend.apps.local_access.selectors import enabled_root_paths
 from rootbound_backend.apps.projects.models import Project
 from rootbound_backend.apps.projects.selectors import get_project
@@ -38,6 +39,7 @@ def create_project(*, user: User, name: str, repo_path: str, config: dict[str, A
         422 with the LDA's reason when the repository cannot be used; 503 when it does not answer.
     """
     facts = _validate_repository(user=user, repo_path=repo_path)
+    config = _with_canonical_paths(config)
     project = Project.objects.create(
         owner=user,
         name=name,
@@ -54,6 +56,19 @@ def _validate_repository(*, user: User, repo_path: str) -> dict[str, Any]:
     return facts
 
 
+def _with_canonical_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """Have the LDA look at readable paths, which are stored free of symbolic links."""
+    paths = config.get("readable_paths")
+    if not paths:
+        return config
+    looked_at = [
+        lda_request("POST", "/roots/validate", body={"path": path, "access": "READ"}, timeout_s=30)
+        for path in paths
+    ]
+    canonical = [str(facts["canonical_path"]) for facts in looked_at]
+    return {**config, "readable_paths": list(dict.fromkeys(canonical))}
+
+
 def update_project(*, user: User, project_id: uuid.UUID, fields: dict[str, Any]) -> Project:
     """Change name, repository or configuration; configuration keys not given stay as they are.
 
@@ -64,6 +79,7 @@ def update_project(*, user: User, project_id: uuid.UUID, fields: dict[str, Any])
     """
     get_project(user=user, project_id=project_id)
     facts = None
+    config = _with_canonical_paths(fields.get("config", {}))
     if "repo_path" in fields:
         facts = _validate_repository(user=user, repo_path=fields["repo_path"])
     with transaction.atomic():
@@ -71,11 +87,13 @@ def update_project(*, user: User, project_id: uuid.UUID, fields: dict[str, Any])
         if "name" in fields:
             project.name = fields["name"]
         if "config" in fields:
-            project.config = {**project.config, **fields["config"]}
+            project.config = {**project.config, **config}
         if facts is not None:
             project.repo_path = facts["canonical_path"]
             project.default_branch = facts["default_branch"]
         project.save()
+        if "readable_paths" in config:
+            note_change(user_id=user.pk)
     return get_project(user=user, project_id=project_id)
 
 

@@ -34,7 +34,7 @@ def _start(candidates: QuerySet[Task]) -> int:
     untried = candidates.filter(
         ~Exists(Attempt.objects.filter(task=OuterRef("pk"))), status=TaskStatus.TODO
     ).select_related("project", "project__owner")
-    return sum(_start_one(task) for task in untried)
+    return sum(_start_one(task) for task in untried.order_by("-priority", "created_at", "id"))
 
 
 def _start_one(task: Task) -> bool:

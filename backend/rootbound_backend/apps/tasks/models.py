@@ -49,12 +49,20 @@ class Task(models.Model):
         Counts every change that the board shows, attempts included.
     blocked_by
         Ids of dependencies that are not DONE; filled in by ``selectors.tasks_with_details``.
+    failed_dependencies
+        Ids of dependencies whose last attempt failed; filled in there too.
     latest_attempt
-        The newest attempt or None; filled in by ``selectors.tasks_with_details``.
+        The newest attempt or None; filled in there too.
+    waiting_reason, queue_place
+        Why it does not go on, "" when nothing holds it up, and the place of its queued attempt
+        among all that wait, from 1; filled in there too.
     """
 
     blocked_by: list[str]
+    failed_dependencies: list[str]
     latest_attempt: Attempt | None
+    waiting_reason: str
+    queue_place: int | None
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="tasks")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 
+from rootbound_backend.apps.attempts.models import Attempt, AttemptStatus
 from rootbound_backend.apps.attempts.selectors import latest_attempts
 from rootbound_backend.apps.tasks.models import Task, TaskStatus
 from rootbound_backend.apps.users.models import User
@@ -29,23 +31,64 @@ def tasks_of_project(*, user: User, project_id: uuid.UUID) -> QuerySet[Task]:
 
 
 def tasks_with_details(tasks: Iterable[Task]) -> list[Task]:
-    """Fill in `blocked_by` and `latest_attempt`: three queries for any number of tasks."""
+    """Fill in what a board shows: a few queries for any number of tasks."""
     filled = list(tasks)
     attempts = latest_attempts(task.pk for task in filled)
-    needed = {dependency for task in filled for dependency in task.dependencies}
-    done = _done_among(needed)
+    needed = _dependencies({item for task in filled for item in task.dependencies})
     for task in filled:
-        task.blocked_by = [item for item in task.dependencies if item not in done]
+        blockers = [(item, needed.get(item)) for item in task.dependencies]
+        task.blocked_by = [item for item, facts in blockers if not (facts and facts.done)]
+        task.failed_dependencies = [item for item, facts in blockers if facts and facts.failure]
         task.latest_attempt = attempts.get(task.pk)
+        _fill_in_waiting(task, [facts for _, facts in blockers if facts and not facts.done])
     return filled
 
 
-def _done_among(ids: Iterable[str]) -> set[str]:
+@dataclass(frozen=True, slots=True)
+class _Dependency:
+    """What a task that waits for another one says of it."""
+
+    title: str
+    done: bool
+    failure: str | None
+
+
+def _dependencies(ids: Iterable[str]) -> dict[str, _Dependency]:
     wanted = list(ids)
     if not wanted:
-        return set()
-    done = Task.objects.filter(pk__in=wanted, status=TaskStatus.DONE)
-    return {str(pk) for pk in done.values_list("pk", flat=True)}
+        return {}
+    newest = Attempt.objects.filter(task=OuterRef("pk")).order_by("-number")
+    rows = Task.objects.filter(pk__in=wanted).annotate(
+        failure=Subquery(newest.values("failure")[:1])
+    )
+    return {
+        str(pk): _Dependency(
+            title, status == TaskStatus.DONE, failure if status == TaskStatus.TODO else None
+        )
+        for pk, title, status, failure in rows.values_list("pk", "title", "status", "failure")
+    }
+
+
+def _fill_in_waiting(task: Task, blockers: list[_Dependency]) -> None:
+    """Say why a task does not go on and, when it is queued, what its place is."""
+    attempt = task.latest_attempt
+    task.waiting_reason, task.queue_place = "", None
+    if attempt is not None and attempt.status == AttemptStatus.QUEUED:
+        task.queue_place = attempt.queue_place
+        if attempt.waiting_for:
+            task.waiting_reason = f"Waiting: {attempt.waiting_for}."
+        return
+    failed = next((item for item in blockers if item.failure), None)
+    if task.status != TaskStatus.TODO or not blockers:
+        return
+    if failed is not None:
+        task.waiting_reason = (
+            f"“{failed.title}”, which it depends on, failed ({failed.failure}); retry that, or "
+            "take it off the dependencies."
+        )
+        return
+    names = ", ".join(f"“{item.title}”" for item in blockers[:3])
+    task.waiting_reason = f"Waiting for {names}{' and more' if len(blockers) > 3 else ''}."
 
 
 def get_task(*, user: User, task_id: uuid.UUID) -> Task:

@@ -51,6 +51,9 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
     project = serializers.UUIDField(source="project_id", read_only=True)
     dependencies = serializers.ListField(child=serializers.UUIDField())
     blocked_by = serializers.ListField(child=serializers.UUIDField(), read_only=True)
+    failed_dependencies = serializers.ListField(child=serializers.UUIDField(), read_only=True)
+    waiting_reason = serializers.CharField(read_only=True)
+    queue_place = serializers.IntegerField(read_only=True, allow_null=True)
     latest_attempt = AttemptSerializer(read_only=True, allow_null=True)
 
     class Meta:
@@ -71,6 +74,9 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
             "version",
             "created_at",
             "blocked_by",
+            "failed_dependencies",
+            "waiting_reason",
+            "queue_place",
             "latest_attempt",
         ]
 

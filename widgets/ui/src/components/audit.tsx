@@ -3,7 +3,9 @@ import type { JSX } from 'preact';
 import { clock, compact } from '../model/format';
 import type { AuditOperation, AuditResult, AuditRow } from '../model/types';
 import type { Source } from '../source/source';
+import type { AccessStore } from '../stores/access';
 import type { AuditStore } from '../stores/audit';
+import { AccessRequests, requestLabel } from './access';
 import { Button, ProblemBanner, SnapshotLabel } from './common';
 import { useTrans } from './context';
 import { Windowed } from './windowed';
@@ -17,13 +19,18 @@ interface AuditProps {
   source: Source;
 }
 
-export function Audit({ store, source }: AuditProps): JSX.Element {
+export function Audit({
+  store,
+  access,
+  source
+}: AuditProps & { access: AccessStore }): JSX.Element {
   const trans = useTrans();
   const rows = store.rows.value;
   const problem = store.problem.value;
   return (
     <section class="jp-rootbound jp-rootbound-Audit" aria-label={trans.__('Audit')}>
       <AuditHeader store={store} source={source} />
+      <AccessRequests store={access} source={source} />
       {problem && <ProblemBanner problem={problem} onRetry={() => void store.reload()} />}
       {rows.length === 0 && !problem && (
         <p class="jp-rootbound-Empty">
@@ -42,12 +49,13 @@ export function Audit({ store, source }: AuditProps): JSX.Element {
             <span role="columnheader">{trans.__('Result')}</span>
             <span role="columnheader">{trans.__('Operation')}</span>
             <span role="columnheader">{trans.__('Path')}</span>
+            <span role="columnheader">{trans.__('Decision')}</span>
             <span role="columnheader">{trans.__('Source')}</span>
           </div>
           <Windowed
             count={rows.length}
             keyAt={index => rows[index]?.id ?? index}
-            render={index => <Row row={rows[index]} index={index} />}
+            render={index => <Row row={rows[index]} index={index} access={access} />}
             estimate={ROW_PX}
             label={trans.__('Rows')}
             role="rowgroup"
@@ -134,7 +142,29 @@ function actor(row: AuditRow): string {
     : row.source;
 }
 
-function Row({ row, index }: { row: AuditRow | undefined; index: number }): JSX.Element | null {
+interface RowProps {
+  row: AuditRow | undefined;
+  index: number;
+  access: AccessStore;
+}
+
+/** Whether a denied operation was put to the user, and what became of that. */
+function Decision({ row, access }: { row: AuditRow; access: AccessStore }): JSX.Element {
+  const trans = useTrans();
+  const grant = row.detail['grant'];
+  if (row.result !== 'DENIED' || typeof grant !== 'object' || grant === null) {
+    return <span role="cell" />;
+  }
+  const { folder, refused } = grant as { folder?: string; refused?: string };
+  const request = folder ? access.matching(row.attempt, row.operation, folder) : undefined;
+  return (
+    <span role="cell" class="jp-rootbound-Muted" title={refused ?? folder}>
+      {request ? requestLabel(request, trans) : refused ? trans.__('not grantable') : ''}
+    </span>
+  );
+}
+
+function Row({ row, index, access }: RowProps): JSX.Element | null {
   if (!row) {
     return null;
   }
@@ -157,6 +187,7 @@ function Row({ row, index }: { row: AuditRow | undefined; index: number }): JSX.
       <span role="cell" class="jp-rootbound-AuditRow-path" title={path}>
         <bdi>{path}</bdi>
       </span>
+      <Decision row={row} access={access} />
       <span role="cell" class="jp-rootbound-Muted" title={JSON.stringify(row.detail)}>
         {actor(row)}
       </span>

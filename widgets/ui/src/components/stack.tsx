@@ -1,7 +1,14 @@
 import type { JSX } from 'preact';
+import { useState } from 'preact/hooks';
 
 import { asProblem } from '../model/problem';
-import type { LocalAccessReport, ServiceReport, StackReport, StackStatus } from '../model/types';
+import type {
+  LocalAccessReport,
+  ServiceReport,
+  StackReport,
+  StackStatus,
+  WritableRoot
+} from '../model/types';
 import type { Source } from '../source/source';
 import type { Loaded } from '../stores/loaded';
 import { Button, ProblemBanner, SnapshotLabel } from './common';
@@ -25,6 +32,14 @@ export function Stack({ store, source }: StackProps): JSX.Element {
       store.problem.value = asProblem(reason);
     }
   };
+  const withdraw = async (root: WritableRoot): Promise<void> => {
+    try {
+      await source.withdrawRoot(root.id);
+      await store.load();
+    } catch (reason) {
+      store.problem.value = asProblem(reason);
+    }
+  };
   return (
     <section class="jp-rootbound jp-rootbound-Stack" aria-label={trans.__('Services')}>
       <header class="jp-rootbound-Toolbar">
@@ -39,7 +54,12 @@ export function Stack({ store, source }: StackProps): JSX.Element {
       </header>
       {problem && <ProblemBanner problem={problem} onRetry={() => void store.load()} />}
       {status?.stack && <Services stack={status.stack} onStart={() => void start()} />}
-      {status?.local_access && <LocalAccess report={status.local_access} />}
+      {status?.local_access && (
+        <LocalAccess
+          report={status.local_access}
+          onWithdraw={live ? root => void withdraw(root) : undefined}
+        />
+      )}
       {!status && !problem && <p class="jp-rootbound-Empty">{trans.__('Loading…')}</p>}
     </section>
   );
@@ -93,7 +113,12 @@ function Service({ name, service }: { name: string; service: ServiceReport }): J
   );
 }
 
-function LocalAccess({ report }: { report: LocalAccessReport }): JSX.Element {
+interface LocalAccessProps {
+  report: LocalAccessReport;
+  onWithdraw: ((root: WritableRoot) => void) | undefined;
+}
+
+function LocalAccess({ report, onWithdraw }: LocalAccessProps): JSX.Element {
   const trans = useTrans();
   const { lda, roots } = report;
   const sandbox = lda?.sandbox;
@@ -129,15 +154,48 @@ function LocalAccess({ report }: { report: LocalAccessReport }): JSX.Element {
       ) : (
         <ul class="jp-rootbound-Missing">
           {roots?.map(root => (
-            <li key={root.id}>
-              <code>{root.canonical_path}</code>
-              {!root.is_enabled && (
-                <span class="jp-rootbound-Muted"> {trans.__('(switched off)')}</span>
-              )}
-            </li>
+            <Root key={root.id} root={root} onWithdraw={onWithdraw} />
           ))}
         </ul>
       )}
     </>
+  );
+}
+
+interface RootProps {
+  root: WritableRoot;
+  onWithdraw: ((root: WritableRoot) => void) | undefined;
+}
+
+/** A granted folder, and the way to take it back, which is asked twice: it may end runs. */
+function Root({ root, onWithdraw }: RootProps): JSX.Element {
+  const trans = useTrans();
+  const [asking, setAsking] = useState(false);
+  return (
+    <li class="jp-rootbound-Root">
+      <code>{root.canonical_path}</code>
+      {!root.is_enabled && (
+        <span class="jp-rootbound-Muted"> {trans.__('(switched off)')}</span>
+      )}
+      {onWithdraw && !asking && (
+        <Button
+          label={trans.__('Withdraw %1', root.canonical_path)}
+          onClick={() => setAsking(true)}
+        >
+          {trans.__('Withdraw…')}
+        </Button>
+      )}
+      {onWithdraw && asking && (
+        <span role="group" aria-label={trans.__('Confirm')}>
+          <span class="jp-rootbound-Muted">
+            {trans.__('Commands that use it are killed, and runs of a project in it end.')}
+          </span>{' '}
+          <Button kind="danger" onClick={() => onWithdraw(root)}>
+            {trans.__('Yes, withdraw')}
+          </Button>{' '}
+          <Button onClick={() => setAsking(false)}>{trans.__('Back')}</Button>
+        </span>
+      )}
+    </li>
   );
 }

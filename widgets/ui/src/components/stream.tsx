@@ -4,8 +4,10 @@ import { useState } from 'preact/hooks';
 import { clock, compact, duration, plainOutput, shortCommit } from '../model/format';
 import type { Trans } from '../model/trans';
 import type { Source } from '../source/source';
+import type { AccessStore } from '../stores/access';
 import type { GateItem, Item, LineItem, ToolItem } from '../stores/items';
 import type { StreamStore } from '../stores/stream';
+import { AccessRequests } from './access';
 import { RejectForm } from './card';
 import {
   Button,
@@ -29,7 +31,11 @@ interface StreamProps {
   source: Source;
 }
 
-export function Stream({ store, source }: StreamProps): JSX.Element {
+export function Stream({
+  store,
+  access,
+  source
+}: StreamProps & { access: AccessStore }): JSX.Element {
   const trans = useTrans();
   const problem = store.problem.value;
   // Items change in place; the revision says when.
@@ -38,6 +44,7 @@ export function Stream({ store, source }: StreamProps): JSX.Element {
   return (
     <section class="jp-rootbound jp-rootbound-Stream" aria-label={trans.__('Attempt stream')}>
       <StreamHeader store={store} source={source} />
+      <AccessRequests store={access} source={source} />
       {problem && (
         <ProblemBanner
           problem={problem}
@@ -52,7 +59,11 @@ export function Stream({ store, source }: StreamProps): JSX.Element {
         />
       )}
       {items.length === 0 && store.attempt.value && (
-        <p class="jp-rootbound-Empty">{trans.__('No events yet.')}</p>
+        <p class="jp-rootbound-Empty">
+          {(store.attempt.value.first_seq ?? 1) > 1
+            ? trans.__('The events of this attempt were removed, as the project keeps them no longer.')
+            : trans.__('No events yet.')}
+        </p>
       )}
       {items.length > 0 && (
         <Windowed
@@ -86,6 +97,11 @@ function StreamHeader({ store, source }: StreamProps): JSX.Element {
         {attempt && <StatusChip status={attempt.status} />}
         {!live && <SnapshotLabel />}
         {live && !store.ended.value && <LinkDot link={store.link.value} />}
+        {live && !store.ended.value && store.lag.value > 0 && (
+          <span class="jp-rootbound-Muted" role="status">
+            {trans.__('%1 behind', duration(store.lag.value))}
+          </span>
+        )}
         {attempt?.agent?.is_replay && <ReplayTag />}
         <span class="jp-rootbound-Spacer" />
         <Button
@@ -307,6 +323,11 @@ function Line({ item }: { item: LineItem }): JSX.Element {
       </time>
       <div>
         {lineText(item, trans)}
+        {item.writable?.map(folder => (
+          <div key={folder} class="jp-rootbound-Line-more">
+            {trans.__('May write in %1', folder)}
+          </div>
+        ))}
         {item.more.map((text, index) => (
           <div key={index} class="jp-rootbound-Line-more">
             {text}

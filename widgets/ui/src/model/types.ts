@@ -34,6 +34,8 @@ export interface Gate {
   duration_s: number;
   log_digest: string;
   log_artifact: string | null;
+  /** It had failed at this very commit and passed when it was run again. */
+  flaky?: boolean;
 }
 
 export interface AgentSnapshot {
@@ -48,6 +50,27 @@ export interface Usage {
   input_tokens?: number;
   output_tokens?: number;
   cost_usd?: number | null;
+}
+
+/** How much an attempt changes; empty before there is a commit. */
+export interface DiffSize {
+  files?: number;
+  additions?: number;
+  deletions?: number;
+  tests?: string[];
+}
+
+/** What a reviewer says about a line of the diff, a file, or (with an empty path) the attempt. */
+export interface ReviewComment {
+  id: string;
+  attempt: string;
+  author: string;
+  path: string;
+  side: 'old' | 'new';
+  line: number | null;
+  commit: string | null;
+  text: string;
+  created_at: string;
 }
 
 export interface Attempt {
@@ -66,8 +89,16 @@ export interface Attempt {
   failure_message: string | null;
   /** Why a queued attempt has not begun; empty when nothing holds it. */
   waiting_for?: string;
+  /** Its place among all that wait, from 1. */
+  queue_place?: number | null;
+  /** The attempt whose work it goes on with. */
+  continues?: string | null;
+  summary?: string;
+  diff_stats?: DiffSize;
   agent: AgentSnapshot | null;
   usage: Usage | null;
+  /** The lowest event that is kept. */
+  first_seq?: number;
   last_seq: number;
   denied_count: number;
   created_at: string;
@@ -84,6 +115,10 @@ export interface Task {
   agent_role: AgentRole;
   dependencies: string[];
   blocked_by: string[];
+  failed_dependencies?: string[];
+  /** Why it does not go on; empty when nothing holds it. */
+  waiting_reason?: string;
+  queue_place?: number | null;
   auto_start: boolean;
   version: number;
   created_at: string;
@@ -115,6 +150,8 @@ export interface AuditRow {
   path: string;
   source: string;
   detail: { readonly [key: string]: unknown };
+  /** Chains the entry to the one before it. */
+  hash?: string;
 }
 
 export interface AuditCount {
@@ -129,11 +166,79 @@ export interface AuditQuery {
   operation?: AuditOperation;
   result?: AuditResult;
   path_prefix?: string;
+  glob?: string;
+  program?: string;
+  source?: string;
+  since?: string;
+  until?: string;
+}
+
+/** A file or folder that was touched, counted with all it holds. */
+export interface AuditNode {
+  name: string;
+  path: string;
+  is_folder: boolean;
+  read: number;
+  write: number;
+  delete: number;
+  denied: number;
+  total: number;
+}
+
+/** What was touched directly below a folder, the busiest first. */
+export interface AuditTree {
+  path: string;
+  children: AuditNode[];
+  truncated: boolean;
+}
+
+export interface AuditBucket {
+  timestamp: string;
+  allowed: number;
+  denied: number;
+}
+
+/** Counts by time, oldest first; stretches without entries are left out. */
+export interface AuditTimeline {
+  bucket_s: number;
+  buckets: AuditBucket[];
 }
 
 export interface AuditPage {
   results: AuditRow[];
   next: string | null;
+}
+
+export type AccessStatus = 'PENDING' | 'GRANTED' | 'REFUSED' | 'EXPIRED';
+
+/** How far a grant reaches, as the user chooses it. */
+export type AccessScope = 'task' | 'always';
+
+/** A place where an attempt was denied an operation, put to the user. */
+export interface AccessRequest {
+  id: string;
+  attempt: string;
+  task: string;
+  project: string;
+  run_id: string;
+  folder: string;
+  operation: AuditOperation;
+  path: string;
+  program: string;
+  count: number;
+  status: AccessStatus;
+  scope: 'TASK' | 'ALWAYS' | null;
+  granted_folder: string;
+  decided_by: string | null;
+  decided_at: string | null;
+  expires_at: string | null;
+  created_at: string;
+  last_denied_at: string;
+}
+
+export interface AccessQuery {
+  attempt?: string;
+  project?: string;
 }
 
 export interface DiffFile {
@@ -145,6 +250,10 @@ export interface DiffFile {
   binary: boolean;
   patch: string;
   truncated: boolean;
+  /** Whether the file, by its name, is a test. */
+  test?: boolean;
+  /** Whether the patch is of a notebook's cells, not of its JSON. */
+  by_cell?: boolean;
 }
 
 export interface Diff {

@@ -2,6 +2,9 @@ import { signal } from '@preact/signals';
 
 import { ProblemError, asProblem } from '../model/problem';
 import type {
+  AccessQuery,
+  AccessRequest,
+  AccessScope,
   Attempt,
   AttemptEvent,
   AuditCount,
@@ -14,6 +17,7 @@ import type {
   StackStatus,
   Task
 } from '../model/types';
+import { watchDenials } from './denials';
 import { keepSocket } from './socket';
 import type { Dispose, EventSink, Source, TaskSink } from './source';
 import type { Transport } from './transport';
@@ -32,8 +36,19 @@ type BoardFrame =
 
 type AttemptFrame =
   | { type: 'hello'; last_seq: number; status: string }
-  | { type: 'events'; events: AttemptEvent[] }
+  | { type: 'events'; events: AttemptEvent[]; lag_s?: number }
   | { type: 'end'; status: string; last_seq: number };
+
+/** Events that a view begins with. */
+const TAIL = 2000;
+
+/** Tell the server that a board's frame arrived; until then it keeps later ones back. */
+function acknowledge(frame: unknown, send: (frame: unknown) => void): void {
+  const { seq } = frame as { seq?: unknown };
+  if (typeof seq === 'number') {
+    send({ type: 'ack', seq });
+  }
+}
 
 function query(fields: { readonly [key: string]: string | number | null | undefined }): string {
   const params = new URLSearchParams();
@@ -59,8 +74,9 @@ export class HttpSource implements Source {
   watchTasks(projectId: string, sink: TaskSink): Dispose {
     return keepSocket({
       url: () => this.transport.socketUrl(`ws/projects/${projectId}/`),
-      message: raw => {
+      message: (raw, send) => {
         const frame = raw as BoardFrame;
+        acknowledge(raw, send);
         if (frame.type === 'snapshot') {
           sink.snapshot(frame.tasks);
         } else if (frame.type === 'task') {
@@ -92,7 +108,11 @@ export class HttpSource implements Source {
     let last = after;
     let over = false;
     return keepSocket({
-      url: () => this.transport.socketUrl(`ws/attempts/${attemptId}/${query({ after: last })}`),
+      // A long stream opens at its end; one that is gone on with has no gap.
+      url: () =>
+        this.transport.socketUrl(
+          `ws/attempts/${attemptId}/${query(last > 0 ? { after: last } : { tail: TAIL })}`
+        ),
       message: (raw, send) => {
         const frame = raw as AttemptFrame;
         if (frame.type === 'events') {
@@ -102,6 +122,7 @@ export class HttpSource implements Source {
           if (fresh.length > 0) {
             sink.events(fresh);
           }
+          sink.lag?.(frame.lag_s ?? 0);
           send({ type: 'ack', seq: last });
         } else if (frame.type === 'end') {
           over = true;
@@ -143,6 +164,29 @@ export class HttpSource implements Source {
   async countAudit(filter: AuditQuery): Promise<AuditCount[]> {
     const path = `api/audit/summary/${query({ attempt: filter.attempt, project: filter.project })}`;
     return ((await this.transport.request('GET', path)) as { counts: AuditCount[] }).counts;
+  }
+
+  async listAccessRequests(scope: AccessQuery): Promise<AccessRequest[]> {
+    const path = `api/access-requests/${query({ ...scope, limit: PAGE })}`;
+    return ((await this.transport.request('GET', path)) as ListAnswer<AccessRequest>).results;
+  }
+
+  async grantAccess(requestId: string, scope: AccessScope): Promise<AccessRequest> {
+    const path = `api/access-requests/${requestId}/grant/`;
+    return (await this.transport.request('POST', path, { scope })) as AccessRequest;
+  }
+
+  async refuseAccess(requestId: string): Promise<AccessRequest> {
+    const path = `api/access-requests/${requestId}/refuse/`;
+    return (await this.transport.request('POST', path, {})) as AccessRequest;
+  }
+
+  watchAccess(scope: AccessQuery, callback: (denied: boolean) => void): Dispose {
+    return watchDenials(this, scope, callback);
+  }
+
+  async withdrawRoot(rootId: string): Promise<void> {
+    await this.transport.request('DELETE', `api/local-access/roots/${rootId}/`);
   }
 
   async getStack(): Promise<StackStatus> {

@@ -3,6 +3,9 @@ import type { ReadonlySignal } from '@preact/signals';
 import { sameFilter } from '../model/filter';
 import { ProblemError } from '../model/problem';
 import type {
+  AccessQuery,
+  AccessRequest,
+  AccessScope,
   Attempt,
   AttemptEvent,
   AuditCount,
@@ -157,6 +160,27 @@ export class ModelSource implements Source {
 
   async countAudit(_filter: AuditQuery): Promise<AuditCount[]> {
     return this.state.counts ?? [];
+  }
+
+  async listAccessRequests(_query: AccessQuery): Promise<AccessRequest[]> {
+    return this.live.value ? ((await this.act('access_requests', {})) as AccessRequest[]) : [];
+  }
+
+  async grantAccess(requestId: string, scope: AccessScope): Promise<AccessRequest> {
+    return (await this.act('grant_access', { request_id: requestId, scope })) as AccessRequest;
+  }
+
+  async refuseAccess(requestId: string): Promise<AccessRequest> {
+    return (await this.act('refuse_access', { request_id: requestId })) as AccessRequest;
+  }
+
+  watchAccess(_query: AccessQuery, callback: (denied: boolean) => void): Dispose {
+    // The audit widget renews its state with each denial, which its view hears of anyway.
+    return this.onChange(() => callback(false));
+  }
+
+  async withdrawRoot(_rootId: string): Promise<void> {
+    throw new ProblemError('Withdraw folders with `client.roots.remove(id)`.', 'not-here');
   }
 
   async getStack(): Promise<StackStatus> {

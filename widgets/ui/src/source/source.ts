@@ -1,6 +1,9 @@
 import type { ReadonlySignal } from '@preact/signals';
 
 import type {
+  AccessQuery,
+  AccessRequest,
+  AccessScope,
   Attempt,
   AttemptEvent,
   AuditCount,
@@ -31,6 +34,8 @@ export interface TaskSink {
 /** Receives an attempt's events in order of `seq`, each once. */
 export interface EventSink {
   events(events: readonly AttemptEvent[]): void;
+  /** How late the newest events were, in seconds; 0 when that is not worth telling. */
+  lag?(seconds: number): void;
   /** The attempt itself changed, when the transport says so. */
   attempt(attempt: Attempt): void;
   link(link: Link): void;
@@ -62,6 +67,16 @@ export interface Source {
 
   listAudit(query: AuditQuery, cursor: string | null): Promise<AuditPage>;
   countAudit(query: AuditQuery): Promise<AuditCount[]>;
+
+  /** Requests for access, newest first. */
+  listAccessRequests(query: AccessQuery): Promise<AccessRequest[]>;
+  grantAccess(requestId: string, scope: AccessScope): Promise<AccessRequest>;
+  refuseAccess(requestId: string): Promise<AccessRequest>;
+  /** Hear that something was denied, or perhaps decided, within about a second. */
+  watchAccess(query: AccessQuery, callback: (denied: boolean) => void): Dispose;
+
+  /** Withdraw a granted folder, from runs that are at work as well. */
+  withdrawRoot(rootId: string): Promise<void>;
 
   getStack(): Promise<StackStatus>;
   /** Start the services; returns before they are ready. */

@@ -5,6 +5,8 @@ import { type ProblemError, asProblem } from '../model/problem';
 import type { AuditCount, AuditQuery, AuditRow } from '../model/types';
 import type { Source } from '../source/source';
 
+const RETRY_S = 2;
+
 /** State of the audit table: the rows fetched so far, and the way to the next page. */
 export class AuditStore {
   readonly rows = signal<readonly AuditRow[]>([]);
@@ -18,6 +20,7 @@ export class AuditStore {
   private pages = 0;
   // Answers to a filter that is no longer shown are dropped.
   private generation = 0;
+  private retry: ReturnType<typeof setTimeout> | undefined;
 
   /**
    * @param scope What the table is about (an attempt or a project); kept by every filter.
@@ -55,6 +58,7 @@ export class AuditStore {
 
   /** Read again from the first page. */
   async reload(): Promise<void> {
+    clearTimeout(this.retry);
     this.generation += 1;
     this.cursor = null;
     this.pages = 0;
@@ -86,7 +90,12 @@ export class AuditStore {
       });
     } catch (reason) {
       if (generation === this.generation) {
-        this.problem.value = asProblem(reason);
+        const problem = asProblem(reason);
+        this.problem.value = problem;
+        if (problem.isPassing) {
+          const wait = problem.retryAfter ?? RETRY_S;
+          this.retry = setTimeout(() => void this.reload(), wait * 1000);
+        }
       }
     } finally {
       if (generation === this.generation) {
@@ -96,6 +105,7 @@ export class AuditStore {
   }
 
   dispose(): void {
+    clearTimeout(this.retry);
     this.generation += 1;
   }
 

@@ -30,10 +30,20 @@ export interface GateItem extends Base {
 }
 
 export interface LineItem extends Base {
-  readonly kind: 'status' | 'notice' | 'error' | 'retry' | 'commit' | 'enforcement' | 'gap';
+  readonly kind:
+    | 'status'
+    | 'notice'
+    | 'error'
+    | 'retry'
+    | 'commit'
+    | 'enforcement'
+    | 'access'
+    | 'gap';
   readonly text: string;
   /** Further lines, shown beneath: what enforcement lacks, a failure's message. */
   readonly more: readonly string[];
+  /** Of enforcement: the folders that the run may write in. */
+  writable?: readonly string[];
 }
 
 export type Item = TextItem | ToolItem | GateItem | LineItem;
@@ -106,7 +116,10 @@ export class ItemBuilder {
       case 'retry':
         return this.line(event, 'retry', str(payload, 'reason'));
       case 'enforcement':
-        return this.line(event, 'enforcement', str(payload, 'tier'), strings(payload['missing']));
+        this.line(event, 'enforcement', str(payload, 'tier'), strings(payload['missing']));
+        return this.writable(strings(payload['writable']));
+      case 'access':
+        return this.line(event, 'access', str(payload, 'text'));
       case 'notice':
         return this.line(event, 'notice', str(payload, 'text'));
       default:
@@ -212,6 +225,14 @@ export class ItemBuilder {
     const more = [str(payload, 'message')].filter(Boolean);
     const text = failure ? `${str(payload, 'status')} · ${failure}` : str(payload, 'status');
     return this.line(event, 'status', text, more);
+  }
+
+  private writable(folders: readonly string[]): boolean {
+    const last = this.items[this.items.length - 1];
+    if (last?.kind === 'enforcement') {
+      last.writable = folders;
+    }
+    return true;
   }
 
   private line(

@@ -21,6 +21,10 @@ export class StreamStore {
   /** Grows with every delivery; items are changed in place. */
   readonly revision = signal(0);
   readonly follow = signal(true);
+  /** How late the newest events were, in seconds; 0 when that is not worth telling. */
+  readonly lag = signal(0);
+  /** Grows with each event about a request for access. */
+  readonly accessNews = signal(0);
   /** Keys of the entries whose fold differs from its default. */
   readonly toggled = signal<ReadonlySet<number>>(new Set());
   readonly usage = computed<Usage>(() => {
@@ -58,6 +62,9 @@ export class StreamStore {
       attempt: attempt => {
         this.attempt.value = attempt;
       },
+      lag: seconds => {
+        this.lag.value = seconds;
+      },
       link: link => {
         this.link.value = link;
       },
@@ -75,6 +82,7 @@ export class StreamStore {
   receive(events: readonly AttemptEvent[]): void {
     let changed = false;
     let stale = false;
+    let access = false;
     for (const event of events) {
       if (event.seq <= this.lastSeq) {
         continue;
@@ -86,11 +94,15 @@ export class StreamStore {
       this.lastSeq = event.seq;
       changed = this.builder.add(event) || changed;
       stale ||= event.type === 'STATUS' || event.type === 'ARTIFACT';
+      access ||= event.payload['kind'] === 'access';
     }
     if (changed) {
       this.revision.value += 1;
     }
-    if (stale) {
+    if (access) {
+      this.accessNews.value += 1;
+    }
+    if (stale || access) {
       this.refreshSoon ??= setTimeout(() => {
         this.refreshSoon = undefined;
         void this.refresh();

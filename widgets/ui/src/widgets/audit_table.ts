@@ -1,4 +1,5 @@
 import '../../style/base.css';
+import '../../style/access.css';
 import '../../style/audit.css';
 
 import { mountAuditTable } from '../mount';

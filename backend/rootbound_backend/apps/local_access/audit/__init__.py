@@ -1,0 +1,1 @@
+"""The audit log: partitions, queries, export, verification and retention."""

@@ -1,0 +1,151 @@
+"""What a run may do, and telling the LDA while the run goes on.
+
+A change of roots or grants and the count of it are one transaction. Whoever reads the count under
+its row lock sees everything that it counts, so a higher generation never carries older lists.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable
+
+from django.db import transaction
+from django.db.models import F, Q
+
+from rootbound_backend.apps.attempts.models import LIVE_STATUSES, Attempt
+from rootbound_backend.apps.local_access.access_models import (
+    AccessOperation,
+    AccessRequest,
+    AccessScope,
+    AccessStatus,
+    RunPolicy,
+)
+from rootbound_backend.apps.local_access.selectors import root_paths_of_project
+from rootbound_backend.lda_client import (
+    LdaRefusedError,
+    LdaUnreachableError,
+    lda_address,
+    lda_request,
+)
+
+__all__ = ["granted_lists", "note_change", "push_if_changed", "push_policy", "sweep_policies"]
+
+logger = logging.getLogger(__name__)
+
+PUSH_TIMEOUT_S = 20
+
+
+def granted_lists(attempt: Attempt) -> tuple[list[str], list[str]]:
+    """Return what an attempt may write and what it may read besides, as granted now.
+
+    Returns
+    -------
+    tuple of list of str
+        Writable roots: the user's, and those granted for the attempt's task. Readable paths: the
+        project's, and those granted for the task.
+    """
+    project = attempt.task.project
+    rows = AccessRequest.objects.filter(
+        attempt__task_id=attempt.task_id, status=AccessStatus.GRANTED, scope=AccessScope.TASK
+    )
+    granted = list(rows.order_by("decided_at").values_list("operation", "granted_folder"))
+    writable = [*root_paths_of_project(project)]
+    writable += [path for operation, path in granted if operation != AccessOperation.READ]
+    readable = [str(path) for path in project.option("readable_paths", [])]
+    readable += [path for operation, path in granted if operation == AccessOperation.READ]
+    # What the user pointed the agent at; inside of the project it has its own copy.
+    inside = f"{project.repo_path}/"
+    readable += [
+        path
+        for path in attempt.reference_paths
+        if path.startswith("/") and path != project.repo_path and not path.startswith(inside)
+    ]
+    return list(dict.fromkeys(writable)), list(dict.fromkeys(readable))
+
+
+def note_change(*, user_id: uuid.UUID) -> None:
+    """Count a change for each of the user's runs; the LDA is told after the commit.
+
+    Needs a running transaction, the one that changes roots or grants. When it has committed and
+    this returned to its caller, the LDA has it in force, unless it does not answer; then the sweep
+    tells it as soon as it does.
+    """
+    live = Attempt.objects.filter(task__project__owner_id=user_id, status__in=LIVE_STATUSES)
+    ids = list(live.order_by("pk").values_list("pk", flat=True))
+    RunPolicy.objects.bulk_create([RunPolicy(attempt_id=pk) for pk in ids], ignore_conflicts=True)
+    rows = RunPolicy.objects.filter(pk__in=ids)
+    # Locked in one order, so that two changes cannot wait for each other.
+    list(rows.select_for_update(no_key=True).order_by("pk").values_list("pk"))
+    rows.update(generation=F("generation") + 1)
+    transaction.on_commit(lambda: _push_all(ids), robust=True)
+
+
+def _push_all(attempt_ids: Iterable[uuid.UUID]) -> None:
+    for attempt_id in attempt_ids:
+        push_policy(attempt_id)
+
+
+def push_if_changed(attempt_id: uuid.UUID) -> None:
+    """Tell the LDA after the commit, if something changed while the run was handed over."""
+
+    def push() -> None:
+        if RunPolicy.objects.filter(pk=attempt_id, generation__gt=F("applied_generation")).exists():
+            push_policy(attempt_id)
+
+    transaction.on_commit(push, robust=True)
+
+
+def push_policy(attempt_id: uuid.UUID) -> bool:
+    """Tell the LDA what a run may do now.
+
+    Returns
+    -------
+    bool
+        Whether that is settled: in force, or the run is over.
+    """
+    with transaction.atomic():
+        state = RunPolicy.objects.select_for_update(no_key=True).filter(pk=attempt_id).first()
+        attempt = Attempt.objects.select_related("task__project").filter(pk=attempt_id).first()
+        if state is None or attempt is None or attempt.status not in LIVE_STATUSES:
+            return True
+        writable, readable = granted_lists(attempt)
+    body = {
+        "generation": state.generation,
+        "lease_generation": attempt.lease_generation,
+        "writable_roots": writable,
+        "readable_paths": readable,
+    }
+    try:
+        audience = lda_address().audience
+        answer = lda_request(
+            "POST", f"/runs/{attempt_id}/policy", body=body, timeout_s=PUSH_TIMEOUT_S
+        )
+    except LdaUnreachableError as error:
+        logger.warning("Attempt %s keeps its policy for now: %s", attempt_id, error)
+        return False
+    except LdaRefusedError as refusal:
+        if refusal.code == "run-over":
+            return True
+        # Not handed over yet, or being handed over again: told once it runs.
+        logger.info("Attempt %s did not take its policy: %s", attempt_id, refusal.detail)
+        return False
+    for entry in answer.get("refused", []):
+        logger.warning("%s grants nothing: %s", entry.get("path"), entry.get("detail"))
+    newer = RunPolicy.objects.filter(pk=attempt_id, applied_generation__lte=state.generation)
+    newer.update(applied_generation=state.generation, applied_to=audience)
+    return True
+
+
+def sweep_policies() -> int:
+    """Tell the LDA what it could not be told, or a new process of it does not know."""
+    try:
+        audience = lda_address().audience
+    except LdaUnreachableError:
+        return 0
+    behind = RunPolicy.objects.filter(
+        Q(generation__gt=F("applied_generation")) | ~Q(applied_to=audience),
+        attempt__status__in=LIVE_STATUSES,
+        attempt__handed_over_at__isnull=False,
+    )
+    return sum(push_policy(pk) for pk in list(behind.values_list("pk", flat=True)))

@@ -1,0 +1,184 @@
+"""What Rootbound adds around an agent's work, as ratios of one run.
+
+``python benchmarks/orchestration.py [--quick]`` writes ``benchmarks/results/orchestration.md``.
+Machines differ, and so do their hours; so each figure stands beside one measured next to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from rootbound.testing.script import Fault, ToolCall, Turn  # noqa: E402
+from tests.support.environment import wait_for  # noqa: E402
+from tests.support.live import LiveStack, live_stack  # noqa: E402
+from tests.support.repos import git  # noqa: E402
+
+Line = tuple[str, str, str, str, bool]
+NO_GATES = {"install_cmd": "", "lint_cmd": "", "test_cmd": "true"}
+FINISH = Turn(calls=(ToolCall("finish", {"status": "done", "summary": "Done."}),))
+LATENCY_S = 2.0
+
+
+def writes(name: str, slow: float = 0.0) -> list[Turn]:
+    """Return the turns of an agent that writes one file and is done."""
+    late = (Fault.delay(slow),) if slow else ()
+    call = ToolCall("write_file", {"path": f"{name}.txt", "content": f"{name}\n"})
+    return [Turn(calls=(call,), faults=late), Turn(calls=FINISH.calls, faults=late)]
+
+
+def timed(action: Callable[[], Any]) -> float:
+    """Return the seconds that something takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def start(live: LiveStack, project: Any, title: str) -> str:
+    """Start an attempt on a new task."""
+    task = live.make_task(project, title)
+    return str(live.call("POST", f"/api/tasks/{task['id']}/attempts/", {}, expect=201)["id"])
+
+
+def plain(repository: Path, scratch: Path, number: int) -> None:
+    """Make the same change with git alone: worktree, commit, merge."""
+    tree = scratch / f"plain-{number}"
+    git(repository, "worktree", "add", "-q", "-b", f"plain-{number}", str(tree), "main")
+    (tree / f"plain-{number}.txt").write_text("plain\n")
+    git(tree, "add", "-A")
+    git(tree, "commit", "-q", "-m", "Plain")
+    subprocess.run(["/bin/bash", "-c", "true"], cwd=tree, check=True)
+    git(repository, "merge", "-q", "--no-ff", "-m", "Merge", f"plain-{number}")
+    git(repository, "worktree", "remove", "--force", str(tree))
+
+
+def own_cost(live: LiveStack, rounds: int) -> Iterator[Line]:
+    """An attempt with an instant model and a gate that does nothing, against git alone."""
+    project = live.make_project("cost", **NO_GATES)
+    repository = Path(project["repo_path"])
+
+    def attempt(number: int) -> None:
+        live.replay.by_title = {f"Ours {number}#": writes(f"ours-{number}")}
+        found = live.wait_for_attempt(start(live, project, f"Ours {number}#"), "REVIEW")
+        live.call("POST", f"/api/attempts/{found['id']}/approve/", {})
+
+    attempt(0)
+    ours, bare = [], []
+    for number in range(1, rounds + 1):
+        bare.append(timed(lambda n=number: plain(repository, live.scratch, n)))
+        ours.append(timed(lambda n=number: attempt(n)))
+    mine, theirs = statistics.median(ours), statistics.median(bare)
+    yield (
+        "An attempt from POST to merged, instant model, no-op gate",
+        f"{mine:.2f} s", f"{mine / theirs:.1f} times git alone ({theirs:.2f} s)", "<= 3",
+        mine <= 3 * theirs,
+    )  # fmt: skip
+
+
+def to_running(live: LiveStack, rounds: int) -> Iterator[Line]:
+    """From the request to RUNNING, against one read of the same API."""
+    project = live.make_project("running", **NO_GATES)
+    took, reads = [], []
+    for number in range(rounds):
+        title = f"Start {number}#"
+        live.replay.by_title = {title: writes(f"start-{number}")}
+        task = live.make_task(project, title)
+        began = time.perf_counter()
+        made = live.call("POST", f"/api/tasks/{task['id']}/attempts/", {}, expect=201)
+        while live.attempt(made["id"])["status"] == "QUEUED":
+            time.sleep(0.002)
+        took.append(time.perf_counter() - began)
+        reads.append(timed(lambda a=made["id"]: live.attempt(a)))
+        live.wait_for_attempt(made["id"])
+    p50, read = statistics.median(took), statistics.median(reads)
+    yield (
+        "From POST to RUNNING, p50",
+        f"{p50 * 1000:.0f} ms", f"{p50 / read:.1f} times one GET ({read * 1000:.0f} ms)",
+        "<= 0.5 s", p50 <= 0.5,
+    )  # fmt: skip
+
+
+def side_by_side(live: LiveStack, count: int) -> Iterator[Line]:
+    """Attempts with a slow model at once, against one after the other; and their memory."""
+    project = live.make_project("parallel", max_parallel=count, **NO_GATES)
+
+    def begin(group: str) -> list[str]:
+        titles = [f"{group} {n}#" for n in range(count)]
+        live.replay.by_title = {
+            title: writes(f"{group}-{n}", LATENCY_S) for n, title in enumerate(titles)
+        }
+        return [start(live, project, title) for title in titles]
+
+    def alone() -> None:
+        live.replay.by_title = {"Alone#": writes("alone", LATENCY_S)}
+        live.wait_for_attempt(start(live, project, "Alone#"))
+
+    one = timed(alone)
+    lda = psutil.Process(_pid(live))
+    before = lda.memory_info().rss
+    began = time.perf_counter()
+    attempts = begin("Both")
+    wait_for(
+        lambda: all(live.attempt(a)["usage"] or live.attempt(a)["last_seq"] > 2 for a in attempts),
+        within_s=60, what="all at work",
+    )  # fmt: skip
+    each = (lda.memory_info().rss - before) / count / 2**20
+    for attempt in attempts:
+        live.wait_for_attempt(attempt)
+    together = time.perf_counter() - began
+    speed = one * count / together
+    yield (
+        f"{count} attempts with {LATENCY_S:.0f} s a model call, at once",
+        f"{together:.1f} s", f"{speed:.1f} times faster than one by one ({one:.1f} s each)",
+        ">= 6", speed >= 6,
+    )  # fmt: skip
+    yield ("Memory of the LDA for each waiting attempt", f"{each:.1f} MiB", "", "< 15", each < 15)
+
+
+def _pid(live: LiveStack) -> int:
+    import json
+
+    return int(json.loads((live.home / "run" / "lda.json").read_text())["pid"])
+
+
+def main() -> int:
+    """Measure and write the table; exit code 1 when a line misses its aim."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    quick = parser.parse_args().quick
+    lines: list[Line] = []
+    with tempfile.TemporaryDirectory(), live_stack(ROOTBOUND_MAX_PARALLEL="16") as live:
+        lines += own_cost(live, 3 if quick else 10)
+        lines += to_running(live, 5 if quick else 20)
+        lines += side_by_side(live, 10)
+    text = [
+        "# Orchestration",
+        "",
+        f"{platform.machine()}, {psutil.cpu_count()} cores, Python {platform.python_version()}.",
+        "",
+        "| what | measured | beside | aim | held |",
+        "|---|---|---|---|---|",
+        *(f"| {a} | {b} | {c} | {d} | {'yes' if e else 'no'} |" for a, b, c, d, e in lines),
+    ]
+    target = ROOT / "benchmarks" / "results" / "orchestration.md"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("\n".join(text) + "\n", encoding="utf-8")
+    print("\n".join(text))
+    return 0 if all(line[4] for line in lines) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""The bodies of the smaller requests to the LDA."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from .wire import AgentConfig
+from .wire_types import Sha
+
+
+class MergeRequest(Struct, frozen=True):
+    """The body of ``POST /runs/{id}/merge``."""
+
+    head_commit: Sha
+    message: str = ""
+
+
+class MessageRequest(Struct, frozen=True):
+    """The body of ``POST /runs/{id}/messages``."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=10_000)]
+
+
+class KeyTestRequest(Struct, frozen=True):
+    """The body of ``POST /agents/test``."""
+
+    agent_config: AgentConfig
+
+
+class RootRequest(Struct, frozen=True):
+    """The body of ``POST /roots/validate``; ``access`` is what is to be granted."""
+
+    path: str
+    access: Literal["READ", "WRITE"] = "WRITE"
+
+
+class RepoRequest(Struct, frozen=True):
+    """The body of ``POST /repos/validate``."""
+
+    path: str
+    writable_roots: list[str] = []

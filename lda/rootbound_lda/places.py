@@ -1,0 +1,213 @@
+"""What lies where on this machine: system folders, interpreters, and everybody's secrets."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rootbound_lda.pins import Identity, identity_of
+
+DEVICES = tuple(
+    Path("/dev") / name for name in ("null", "zero", "full", "random", "urandom", "tty", "ptmx")
+)
+SYSTEM = (
+    "/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/opt", "/proc",
+    "/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm", "/nix/store",
+    "/snap", "/run/current-system",
+)  # fmt: skip
+MACHINE = (
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run",
+    "/sbin", "/sys", "/usr",
+)  # fmt: skip
+"""What is never a root: a run that changes these changes the machine."""
+
+HOME_SECRETS = (
+    # Keys, passwords and tokens of tools; folders and files alike.
+    ".ssh", ".gnupg", ".pki", ".aws", ".azure", ".oci", ".kube", ".minikube", ".docker", ".helm",
+    ".netrc", "_netrc", ".npmrc", ".yarnrc.yml", ".pypirc", ".pip", ".git-credentials",
+    ".vault-token", ".password-store", ".terraform.d", ".terraformrc", ".pulumi", ".fly",
+    ".databrickscfg", ".snowflake", ".snowsql", ".s3cfg", ".boto", ".rclone.conf", ".pgpass",
+    ".my.cnf", ".mylogin.cnf", ".dbshell", ".smbcredentials", ".kaggle", ".huggingface",
+    ".cache/huggingface/token", ".cache/huggingface/stored_tokens", ".gem/credentials",
+    ".bundle/config", ".cargo/credentials", ".cargo/credentials.toml", ".m2/settings.xml",
+    ".m2/settings-security.xml", ".gradle/gradle.properties", ".composer/auth.json", ".nuget/NuGet",
+    ".mc/config.json", ".travis", ".age", ".electrum", ".bitcoin", ".ethereum",
+    # The same below .config and .local.
+    ".config/gcloud", ".config/gh", ".config/glab-cli", ".config/hub", ".config/op",
+    ".config/rclone", ".config/doctl", ".config/hcloud", ".config/heroku", ".config/pip",
+    ".config/containers/auth.json", ".config/composer/auth.json", ".config/git/credentials",
+    ".config/sops", ".config/age", ".config/keybase", ".config/github-copilot", ".config/stripe",
+    ".config/netlify", ".config/configstore", ".config/Bitwarden", ".config/Signal",
+    ".config/Slack", ".local/share/keyrings", ".local/share/kwalletd", ".local/share/pass",
+    # Agents and editors, whose logins open more than this machine.
+    ".claude", ".claude.json", ".codex", ".gemini", ".aider", ".config/goose",
+    ".local/share/opencode/auth.json", ".continue",
+    # Browsers and mail.
+    ".mozilla", ".thunderbird", ".config/google-chrome", ".config/chromium",
+    ".config/BraveSoftware", ".config/microsoft-edge", ".config/vivaldi", ".config/opera",
+    "snap/firefox", "Library/Keychains", "Library/Cookies", "Library/Application Support/Google",
+    "Library/Application Support/Firefox",
+    # What was typed.
+    ".bash_history", ".zsh_history", ".python_history", ".psql_history", ".mysql_history",
+    ".sqlite_history", ".node_repl_history", ".local/share/fish/fish_history",
+    # Jupyter: whoever reads these is the user.
+    ".jupyter", ".local/share/jupyter/runtime", "Library/Jupyter/runtime",
+    ".ipython/profile_default/security", ".ipython/profile_default/history.sqlite",
+)  # fmt: skip
+"""Beneath a home folder: neither readable nor writable to a run, whatever is granted."""
+
+_SECRET_VARIABLES = (
+    "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "XDG_RUNTIME_DIR", "GNUPGHOME", "KUBECONFIG",
+    "DOCKER_CONFIG", "CLOUDSDK_CONFIG", "GH_CONFIG_DIR", "AZURE_CONFIG_DIR",
+    "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE", "GOOGLE_APPLICATION_CREDENTIALS",
+    "PGPASSFILE", "NETRC", "PASSWORD_STORE_DIR", "SSH_AUTH_SOCK", "XAUTHORITY",
+)  # fmt: skip
+_ETC_SECRETS = frozenset({
+    "shadow", "shadow-", "gshadow", "gshadow-", "sudoers", "sudoers.d", "krb5.keytab",
+    "wpa_supplicant", "NetworkManager", "wireguard", "openvpn", "ipsec.secrets", "ppp",
+    "kubernetes", "rancher", "letsencrypt", "docker", "security", "crypttab", "cups", "opasswd",
+    "redis", "postgresql",
+    "mysql", "grafana", "credstore", "credstore.encrypted",
+})  # fmt: skip
+_CA_VARIABLES = (
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT",
+    "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS",
+)  # fmt: skip
+
+
+def within(path: Path, folder: Path) -> bool:
+    """Tell whether a path is a folder or lies in it; both canonical."""
+    return path == folder or folder in path.parents
+
+
+def overlaps(first: Path, second: Path) -> bool:
+    """Tell whether one of two canonical paths holds the other."""
+    return within(first, second) or within(second, first)
+
+
+def first_met(path: Path, places: Iterable[Path]) -> Path | None:
+    """Return the first place that holds a path or lies in it, however the two are spelt.
+
+    They are compared by identity too: on a file system that ignores case, and through bind
+    mounts, two spellings are one folder.
+
+    Parameters
+    ----------
+    path
+        A canonical path that exists.
+    places
+        Canonical paths, which need not exist.
+    """
+    known: dict[Path, Identity | None] = {}
+
+    def look(place: Path) -> Identity | None:
+        if place not in known:
+            known[place] = identity_of(place)
+        return known[place]
+
+    mine = look(path)
+    above = {look(folder) for folder in (path, *path.parents)} - {None}
+    for place in places:
+        if overlaps(path, place) or look(place) in above:
+            return place
+        if mine is not None and any(look(folder) == mine for folder in place.parents):
+            return place
+    return None
+
+
+def home() -> Path:
+    """Return the user's home folder, free of symbolic links."""
+    return Path(os.path.realpath(Path("~").expanduser()))
+
+
+def secret_paths(state_dir: Path) -> tuple[Path, ...]:
+    """Return what no run may read or write: the state folder, Jupyter's and users' secrets."""
+    here = home()
+    found = [Path(os.path.realpath(state_dir))]
+    found += [Path(os.path.realpath(here / name)) for name in HOME_SECRETS]
+    for variable in _SECRET_VARIABLES:
+        for value in os.environ.get(variable, "").split(os.pathsep):
+            if Path(value).is_absolute():
+                found.append(Path(os.path.realpath(value)))
+    data = os.environ.get("JUPYTER_DATA_DIR", "")
+    if Path(data).is_absolute():
+        found.append(Path(os.path.realpath(data)) / "runtime")
+    return tuple(dict.fromkeys(found))
+
+
+def system_readable(secrets: tuple[Path, ...]) -> Iterator[Path]:
+    """Yield what programs need to start: system folders, interpreters, certificates."""
+    candidates = [Path(name) for name in SYSTEM]
+    candidates += _interpreters(secrets)
+    for variable in _CA_VARIABLES:
+        value = os.environ.get(variable, "")
+        if value.startswith("/"):
+            candidates.append(Path(value))
+    # A link into /run where systemd resolves names.
+    candidates.append(Path("/etc/resolv.conf"))
+    here = home()
+    for candidate in candidates:
+        try:
+            resolved = candidate.resolve(strict=True)
+        except (OSError, RuntimeError):
+            continue
+        if not any(overlaps(resolved, secret) for secret in secrets) and not within(here, resolved):
+            yield resolved
+
+
+def _interpreters(secrets: tuple[Path, ...]) -> Iterator[Path]:
+    """Yield the prefixes of the interpreters in use; of one that holds secrets, its parts."""
+    here = home()
+    yield Path(sys.base_prefix)
+    yield Path(sys.prefix)
+    for text in os.environ.get("PATH", "").split(os.pathsep):
+        folder = Path(text)
+        if not folder.is_absolute():
+            continue
+        folder = Path(os.path.realpath(folder))
+        if folder.name not in ("bin", "sbin", "shims"):
+            yield folder
+            continue
+        prefix = folder.parent
+        if within(here, prefix) or any(overlaps(prefix, secret) for secret in secrets):
+            yield from (folder, prefix / "lib", prefix / "lib64", prefix / "libexec")
+        else:
+            yield prefix
+
+
+def etc() -> tuple[list[Path], tuple[Path, ...]]:
+    """Return what is readable of /etc, and what can only be listed.
+
+    Landlock cannot take a file out of a readable folder. Where the user could read secrets in
+    /etc (root can), each entry is named instead and the secrets are left out.
+    """
+    folder = Path("/etc")
+    if not os.access(folder / "shadow", os.R_OK):
+        return [folder], ()
+    files: list[Path] = []
+    listable = [folder]
+    for entry in _entries(folder):
+        if entry.name in _ETC_SECRETS:
+            continue
+        if entry.name in ("ssl", "ssh", "pki"):
+            listable.append(entry)
+            files += [inner for inner in _entries(entry) if not _is_private(inner)]
+        else:
+            files.append(entry)
+    return files, tuple(listable)
+
+
+def _is_private(path: Path) -> bool:
+    return path.name in ("private", "tls") or path.name.endswith("_key")
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return []
+    # A symbolic link grants what it points to, and that has its own rule or none.
+    return [entry for entry in entries if not stat.S_ISLNK(entry.lstat().st_mode)]

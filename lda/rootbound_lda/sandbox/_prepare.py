@@ -1,0 +1,117 @@
+"""What a supervisor needs and the warm process can have ready: the same for a run's commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from rootbound_lda.sandbox import _filter, _landlock
+from rootbound_lda.sandbox._boundary import Root, standing
+
+_KEPT_RULESETS = 4
+
+try:
+    # The hot loop in C; built with the package where a compiler was there.
+    from rootbound_lda.sandbox import _fast
+except ImportError:
+    _fast = None  # type: ignore[assignment, unused-ignore]
+
+
+def compiled() -> bool:
+    """Tell whether this installation has the compiled supervisor."""
+    return _fast is not None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is ready for one command.
+
+    Parameters
+    ----------
+    roots
+        The writable folders that stand.
+    ruleset
+        Descriptor of the Landlock rules, None on a kernel without.
+    program
+        The seccomp program of the child.
+    trap_signals
+        Whether signals are asked about.
+    most_processes
+        Most processes at a time where the kernel does not count them, for root; else None.
+    fast
+        The compiled loop if it is to be used, else None.
+    """
+
+    roots: list[Root]
+    ruleset: int | None
+    program: bytes
+    trap_signals: bool
+    most_processes: int | None
+    fast: Any
+
+
+_program = lru_cache(maxsize=32)(_filter.build)
+_rulesets: dict[object, int] = {}
+
+
+def prepare(job: Mapping[str, Any], pins: Sequence[int]) -> Prepared:
+    """Make ready what a command needs, or find it from a command before.
+
+    Raises
+    ------
+    OSError
+        If the kernel refuses; nothing may run then.
+    """
+    version = int(job["abi"])
+    roots = standing(job["writable"], pins)
+    trap_signals = version < _landlock.SCOPE_ABI
+    most = job["limits"].get("max_processes") if os.geteuid() == 0 else None
+    rule = job["audit"]
+    # What must wait for the LDA's answer, call by call, gains nothing from the compiled loop.
+    fast = None if job["supervisor"] == "python" or rule["strict_audit"] else _fast
+    program = _program(
+        network=job["network"],
+        trap_signals=trap_signals,
+        count_forks=most is not None,
+        trace_reads=rule["trace_reads"],
+        trap_umask=fast is not None,
+    )
+    ruleset = _ruleset(version, job, roots) if version > 0 else None
+    return Prepared(roots, ruleset, program, trap_signals, most, fast)
+
+
+def _ruleset(version: int, job: Mapping[str, Any], roots: Sequence[Root]) -> int:
+    """Return the rules for these very files: rules stick to files, not to their names."""
+    pins = [pin for *_, pin in roots]
+    named = [*job["readable"], *job["listable"], *job["devices"]]
+    shape = (len(job["readable"]), len(job["listable"]))
+    key = (version, shape, tuple(named), tuple(map(_of_pin, pins)), tuple(map(_of_path, named)))
+    found = _rulesets.get(key)
+    if found is None:
+        found = _landlock.supervisor_ruleset(
+            version,
+            writable=pins,
+            readable=job["readable"],
+            listable=job["listable"],
+            devices=job["devices"],
+        )
+        if len(_rulesets) == _KEPT_RULESETS:
+            os.close(_rulesets.pop(next(iter(_rulesets))))
+        _rulesets[key] = found
+    return found
+
+
+def _of_pin(pin: int) -> tuple[int, int]:
+    facts = os.fstat(pin)
+    return facts.st_dev, facts.st_ino
+
+
+def _of_path(path: str) -> tuple[int, int, int] | None:
+    try:
+        facts = os.lstat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino, facts.st_mode

@@ -1,0 +1,185 @@
+"""What a batch may look like on the wire, and what never reaches the database."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from rootbound_backend.apps.attempts.models import Attempt, AttemptEvent
+from rootbound_backend.bodies import MAX_BODY_BYTES
+from tests.integration.backend.backend_support import (
+    event,
+    ingest_client,
+    make_attempt,
+    post_events,
+    status,
+)
+
+JSON, NDJSON = "application/json", "application/x-ndjson"
+
+
+def post(attempt, body: bytes, content_type: str = JSON, **headers: str):
+    return ingest_client(attempt).post(
+        f"/api/attempts/{attempt.pk}/events/", data=body, content_type=content_type, headers=headers
+    )
+
+
+def stored(attempt) -> list[str]:
+    rows = AttemptEvent.objects.filter(attempt=attempt, type="LOG").order_by("seq")
+    return [row.payload.get("delta", "") for row in rows]
+
+
+def lines(*events: dict) -> bytes:
+    return b"".join(json.dumps(one).encode() + b"\n" for one in events)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+@pytest.mark.parametrize("shape", ["object", "array", "lines"])
+def test_each_shape_and_encoding_stores_the_same(user, shape, encoding):
+    attempt = make_attempt(user)
+    events = [event(1), event(2), event(3)]
+    body = {
+        "object": json.dumps({"lease_generation": 1, "events": events}).encode(),
+        "array": json.dumps(events).encode(),
+        "lines": lines(*events),
+    }[shape]
+    kind = NDJSON if shape == "lines" else JSON
+    headers = {}
+    if encoding == "gzip":
+        # Two members one after the other are one gzip file, too.
+        half = len(body) // 2
+        body = gzip.compress(body[:half], mtime=0) + gzip.compress(body[half:], mtime=0)
+        headers = {"Content-Encoding": "gzip"}
+    answer = post(attempt, body, kind, **headers)
+    assert (answer.status_code, answer.json()) == (200, {"seq": 3})
+    assert stored(attempt) == ["line 1", "line 2", "line 3"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("shape", ["array", "lines"])
+def test_a_bad_row_of_bare_rows_is_named_and_nothing_is_stored(user, shape):
+    attempt = make_attempt(user)
+    events = [event(1), event(2), {**event(3), "type": "GOSSIP"}]
+    body = lines(*events) if shape == "lines" else json.dumps(events).encode()
+    answer = post(attempt, body, NDJSON if shape == "lines" else JSON)
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("events[2].type: ")
+    assert list(answer.json()["errors"]) == ["events[2].type"]
+    assert stored(attempt) == []
+
+
+@pytest.mark.django_db
+def test_bare_rows_belong_to_the_hand_over_of_their_token(user):
+    attempt = make_attempt(user)
+    Attempt.objects.filter(pk=attempt.pk).update(lease_generation=2)
+    answer = post(attempt, json.dumps([event(1)]).encode())
+    assert (answer.status_code, answer.json()["code"]) == (409, "fenced")
+
+
+@pytest.mark.django_db
+def test_a_gzip_bomb_is_refused_before_it_expands(user):
+    attempt = make_attempt(user)
+    compressor = zlib.compressobj(1, wbits=31)
+    bomb = compressor.compress(b" " * (MAX_BODY_BYTES + 1)) + compressor.flush()
+    assert len(bomb) < MAX_BODY_BYTES / 100
+    answer = post(attempt, bomb, **{"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("body", "encoding", "code"),
+    [
+        (b"not gzip", "gzip", (400, "invalid")),
+        (gzip.compress(b"[]", mtime=0)[:-3], "gzip", (400, "invalid")),
+        (gzip.compress(b"[]", mtime=0) + b"rest", "gzip", (400, "invalid")),
+        (b"", "gzip", (400, "invalid")),
+        (b"[]", "br", (415, "unsupported-encoding")),
+    ],
+)
+def test_what_is_not_its_encoding_is_refused(user, body, encoding, code):
+    answer = post(make_attempt(user), body, **{"Content-Encoding": encoding})
+    assert (answer.status_code, answer.json()["code"]) == code
+
+
+@pytest.mark.django_db
+def test_too_many_rows_and_too_large_bodies_are_refused(user):
+    attempt = make_attempt(user)
+    many = post(attempt, lines(*(event(seq) for seq in range(1, 5002))), NDJSON)
+    assert (many.status_code, many.json()["code"]) == (400, "invalid")
+    assert "5000" in many.json()["detail"]
+    large = post(attempt, b" " * (MAX_BODY_BYTES + 1))
+    assert (large.status_code, large.json()["code"]) == (413, "too-large")
+    assert stored(attempt) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", [JSON, NDJSON])
+def test_nul_and_lone_surrogates_are_replaced_in_every_shape(user, kind):
+    attempt = make_attempt(user)
+    text = json.dumps(event(1, kind="text", step=1, delta="a@b"))
+    body = text.replace("@", "\\u0000\\udcff").encode()
+    answer = post(attempt, body if kind == NDJSON else b"[" + body + b"]", kind)
+    assert answer.status_code == 200, answer.content
+    assert stored(attempt) == ["a\ufffd\ufffdb"]
+
+
+@pytest.mark.django_db
+def test_a_batch_of_text_takes_one_statement_and_one_copy(user):
+    attempt = make_attempt(user)
+    post_events(attempt, [event(1)])
+    batch = [event(seq) for seq in range(2, 402)]
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert post_events(attempt, batch).json() == {"seq": 401}
+    statements = [one["sql"] for one in queries if "SAVEPOINT" not in one["sql"].upper()]
+    assert len([sql for sql in statements if sql.startswith("COPY")]) == 1, statements
+    assert len(statements) == 2, statements
+    # Where something happens besides, the attempt is loaded: still a fixed number.
+    with CaptureQueriesContext(connection) as queries:
+        post_events(attempt, [event(402), status(403, "GATES")])
+    assert len(queries) < 20
+
+
+@pytest.mark.django_db
+def test_a_batch_replayed_a_hundred_times_is_stored_once(user):
+    attempt = make_attempt(user)
+    batch = [event(seq) for seq in range(1, 51)]
+    answers = {post_events(attempt, batch).content for _ in range(100)}
+    assert answers == {b'{"seq":50}'}
+    assert stored(attempt) == [f"line {seq}" for seq in range(1, 51)]
+    attempt.refresh_from_db()
+    assert (attempt.last_source_seq, attempt.last_seq) == (50, 52)
+    assert AttemptEvent.objects.filter(attempt=attempt).count() == 52
+
+
+@pytest.mark.django_db
+def test_the_quick_way_and_the_full_way_store_the_same(user):
+    """A batch with a usage report goes the full way; its text must not differ from the quick."""
+    quick, full = make_attempt(user), make_attempt(user)
+    texts = [event(seq) for seq in range(1, 6)]
+    post_events(quick, [event(1)])
+    post_events(quick, texts)
+    report = event(6, kind="usage", steps=1, input_tokens=2, output_tokens=3, cost_usd=None)
+    post_events(full, [*texts, report])
+    post_events(quick, [report])
+    facts = [
+        list(
+            AttemptEvent.objects.filter(attempt=one, seq__gt=2)
+            .order_by("seq")
+            .values_list("seq", "timestamp", "type", "payload")
+        )
+        for one in (quick, full)
+    ]
+    assert facts[0] == facts[1]
+    for one in (quick, full):
+        one.refresh_from_db()
+    assert quick.event_bytes == full.event_bytes > 0
+    assert (quick.last_seq, quick.usage) == (full.last_seq, full.usage)

@@ -1,0 +1,155 @@
+"""The command line: ``rootbound keys set | test | list`` and ``rootbound worktrees``."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rootbound import paths
+from rootbound.errors import RootboundError
+
+if TYPE_CHECKING:
+    from rootbound.client import Client
+
+__all__ = ["add_parser"]
+
+Subparsers = Any  # argparse's own type has no public name
+
+SERVICE = "rootbound"
+"""Name in the OS keyring under which the Local Desktop Agent looks."""
+
+_NAME = re.compile(r"^[A-Z][A-Z0-9_]{0,63}_API_KEY$")
+_MIB = 1024 * 1024
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``keys`` and ``worktrees``.
+
+    Parameters
+    ----------
+    subparsers
+        What `argparse.ArgumentParser.add_subparsers` returned.
+    """
+    keys = subparsers.add_parser("keys", help="store and try the model providers' keys")
+    verbs = keys.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    setting = verbs.add_parser(
+        "set",
+        help="store a key in the OS keyring",
+        description="The key is asked for, or read from standard input; it is never an argument.",
+    )
+    setting.add_argument("name", metavar="NAME", help="such as GLM_API_KEY")
+    setting.set_defaults(run=_set)
+
+    trying = verbs.add_parser("test", help="ask each agent's model one small question")
+    trying.add_argument("agent", nargs="?", metavar="AGENT", help="its name or id; default all")
+    trying.set_defaults(run=_test)
+
+    listing = verbs.add_parser("list", help="show which keys there are, never the keys")
+    listing.add_argument("--json", action="store_true", help="print them as JSON")
+    listing.set_defaults(run=_list)
+
+    worktrees = subparsers.add_parser("worktrees", help="show and remove attempts' worktrees")
+    worktrees.add_argument(
+        "--clean", action="store_true", help="remove what is merged, discarded or empty"
+    )
+    worktrees.add_argument("--json", action="store_true", help="print them as JSON")
+    worktrees.set_defaults(run=_worktrees)
+
+
+def _client() -> Client:
+    from rootbound.client import connect
+
+    try:
+        return connect(home=paths.state_dir())
+    except RootboundError as error:
+        raise _problem(error.detail) from error
+
+
+def _problem(sentence: str) -> Exception:
+    from rootbound.cli import CommandError
+
+    return CommandError(sentence)
+
+
+def _set(options: argparse.Namespace) -> int:
+    name = options.name
+    if not _NAME.match(name):
+        raise _problem(f"{name!r} is no name of a key; use one such as GLM_API_KEY.")
+    key = (getpass.getpass(f"{name}: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
+    if not key:
+        raise _problem("There was no key; nothing is stored.")
+    try:
+        import keyring
+        from keyring.errors import KeyringError
+    except ModuleNotFoundError as error:
+        raise _problem(
+            'This command needs the server part: pip install "rootbound[server]"'
+        ) from error
+    try:
+        keyring.set_password(SERVICE, name, key)
+    except (KeyringError, OSError, RuntimeError) as error:
+        raise _problem(
+            f"This machine has no keyring that takes it ({type(error).__name__}); set the "
+            f"environment variable {name} before `rootbound up` instead."
+        ) from error
+    print(f"{name} is stored in the keyring; the next run uses it.")
+    return 0
+
+
+def _test(options: argparse.Namespace) -> int:
+    with _client() as client:
+        try:
+            agents = [
+                agent
+                for agent in client.agents.list()
+                if options.agent in (None, agent.id, agent.name)
+            ]
+            if not agents:
+                raise _problem("There is no such agent; see `client.agents` or the settings.")
+            results = [(agent, client.test_agent(agent.id)) for agent in agents]
+        except RootboundError as error:
+            raise _problem(error.detail) from error
+    for agent, result in results:
+        print(f"{'ok  ' if result.ok else 'FAIL'}  {agent.name} ({agent.model}): {result.message}")
+    return 0 if all(result.ok for _, result in results) else 1
+
+
+def _list(options: argparse.Namespace) -> int:
+    with _client() as client:
+        try:
+            found = client.keys()
+        except RootboundError as error:
+            raise _problem(error.detail) from error
+    if options.json:
+        print(json.dumps([key.raw for key in found], indent=2))
+        return 0
+    for key in found:
+        missing = f"not set; `rootbound keys set {key.name}`"
+        print(f"{key.name:<24} {missing if key.source == 'none' else key.source}")
+    return 0
+
+
+def _worktrees(options: argparse.Namespace) -> int:
+    with _client() as client:
+        try:
+            removed = client.tend_worktrees().removed if options.clean else ()
+            found = client.worktrees()
+        except RootboundError as error:
+            raise _problem(error.detail) from error
+    if options.json:
+        rows = [worktree.raw for worktree in found]
+        print(json.dumps({"removed": list(removed), "worktrees": rows}, indent=2))
+        return 0
+    for attempt in removed:
+        print(f"removed  {attempt}")
+    for tree in found:
+        note = "at work" if tree.live else tree.reason or tree.state.lower()
+        print(f"{tree.bytes / _MIB:9.1f} MiB  {note:<10} {tree.title}  {tree.path}")
+    total = sum(tree.bytes for tree in found) / _MIB
+    print(f"{total:9.1f} MiB  in {len(found)} worktrees")
+    return 0
