@@ -104,6 +104,10 @@ class Advisor:
             record = replace(record, detail={**record.detail, "grant": grant})
         self._sink.record(record)
 
+    def settle(self) -> None:
+        """Wait until every record so far would outlive this process."""
+        self._sink.settle()
+
     def advise(self, operation: Operation, text: str, detail: object = ()) -> Advice:
         """Say what could be granted for a denied operation.
 

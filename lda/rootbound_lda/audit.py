@@ -106,6 +106,15 @@ class AuditSink(Protocol):
             If it cannot be kept. The caller must then refuse the operation.
         """
 
+    def settle(self) -> None:
+        """Wait until every record so far would outlive this process.
+
+        Raises
+        ------
+        AuditUnavailable
+            If that cannot be had.
+        """
+
 
 def encode_path(raw: bytes) -> tuple[str, dict[str, object]]:
     r"""Turn the bytes of a path into the text an audit entry holds.
@@ -267,6 +276,9 @@ class MemorySink:
         """A copy of the entries so far."""
         with self._lock:
             return list(self._entries)
+
+    def settle(self) -> None:
+        """Do nothing: what is in memory is as lasting as this sink."""
 
     def record(self, record: AuditRecord) -> None:
         """Append one record to the chain."""

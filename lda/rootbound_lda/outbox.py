@@ -245,6 +245,24 @@ class Outbox:
 
         return self._writer.call(run)
 
+    def settle(self, timeout_s: float = 30.0) -> None:
+        """Wait, in a thread, until everything appended so far is committed.
+
+        Parameters
+        ----------
+        timeout_s
+            Seconds to wait. Default 30.
+
+        Raises
+        ------
+        OutboxUnavailable
+            When it did not get there, usually for want of disk space.
+        """
+        try:
+            self._writer.call(lambda: 0).result(timeout_s)
+        except TimeoutError as error:
+            raise OutboxUnavailable(self.failure or "The outbox does not answer.") from error
+
     async def sync(self, timeout_s: float = 10.0) -> None:
         """Wait until everything appended so far is committed.
 

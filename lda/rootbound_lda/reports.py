@@ -253,6 +253,19 @@ class RunAudit:
         except OutboxUnavailable as error:
             raise AuditUnavailable(str(error)) from error
 
+    def settle(self) -> None:
+        """Wait until every record so far is committed.
+
+        Raises
+        ------
+        AuditUnavailable
+            When it did not get there.
+        """
+        try:
+            self._outbox.settle()
+        except OutboxUnavailable as error:
+            raise AuditUnavailable(str(error)) from error
+
 
 def post_plan(outbox: Outbox, decomposition_id: str, report: PlanReport) -> None:
     """Queue the result of a decomposition."""

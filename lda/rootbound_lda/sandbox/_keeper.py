@@ -89,8 +89,13 @@ def recover(folder: str, audit: AuditSink) -> int:
 
 
 def _keep(ring: _ring.Ring, audit: AuditSink) -> None:
-    for raw in ring.take():
-        audit.record(_record(raw))
+    try:
+        for raw in ring.take():
+            audit.record(_record(raw))
+    finally:
+        # Not before: what only the LDA's memory holds would be missing if the LDA were killed.
+        audit.settle()
+        ring.release()
 
 
 @lru_cache(maxsize=256)

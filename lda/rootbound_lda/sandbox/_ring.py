@@ -62,6 +62,7 @@ class Ring:
         self._map = mmap.mmap(fd, 0)
         self._words = memoryview(self._map)[:16].cast("Q")
         self._size = len(self._map) - _HEADER & ~7
+        self._taken = self._words[1]
 
     # Native 64-bit words are read and written in one piece.
 
@@ -110,12 +111,14 @@ class Ring:
     def take(self) -> Iterator[RawRecord]:
         """Yield what has been written; each counts as taken when the next is asked for.
 
+        Its room is given back by `release`.
+
         Raises
         ------
         ValueError
             If the ring holds no proper record there.
         """
-        tail = self.tail
+        self._taken = tail = self.tail
         while tail < self.head:
             place = tail % self._size
             start = _HEADER + place
@@ -125,7 +128,11 @@ class Ring:
             if kind != _SKIPPED:
                 yield self._record(start, length)
             tail += length
-            self._words[1] = tail
+            self._taken = tail
+
+    def release(self) -> None:
+        """Forget what was taken: it is kept elsewhere by now."""
+        self._words[1] = self._taken
 
     def _record(self, start: int, length: int) -> RawRecord:
         _, kind, flags, number, time, pid, tid, error, count, program, path, path2, folded = (

@@ -57,9 +57,10 @@ def test_every_change_before_the_kill_is_on_record(
     assert verify_chain(entries) is None, f"seed {seed}"
     written_paths = [Path(e["path"]) for e in entries if e["operation"] == "WRITE"]
     first, *later = _lives([int(p.name) for p in written_paths if p.parent == made])
-    # Records of the last moment may be lost with the process, but none before them.
-    assert first == list(range(1, len(first) + 1)), f"seed {seed}: {before} files, {first}"
-    assert 0 < len(first) <= before, f"seed {seed}"
+    # What was committed in the very moment of the kill may be there twice, but nothing is missing.
+    once = sorted(set(first))
+    assert once == list(range(1, len(once) + 1)), f"seed {seed}: {before} files, {first}"
+    assert before - 1 <= len(once) <= before, f"seed {seed}: {before} files, {len(once)} on record"
     for life in later:
         assert life == list(range(1, FILES + 1)), f"seed {seed}: {before} files, {life}"
     print(f"{before} files at the kill, {len(first)} on record")
@@ -72,7 +73,7 @@ def _lives(numbers: list[int]) -> list[list[int]]:
     """Split the numbers of the files where the script began anew."""
     lives: list[list[int]] = [[]]
     for number in numbers:
-        if lives[-1] and number <= lives[-1][-1]:
+        if lives[-1] and number == 1:
             lives.append([])
         lives[-1].append(number)
     return lives

@@ -18,6 +18,7 @@ import pytest
 from rootbound_lda.audit import AuditRecord, AuditUnavailable, MemorySink
 from rootbound_lda.policy import Policy
 from rootbound_lda.sandbox import Sandbox, base_env, probe
+from rootbound_lda.sandbox._keeper import recover
 from rootbound_lda.sandbox.runner import resolvers
 
 PYTHON = os.path.realpath(sys.executable)
@@ -211,13 +212,19 @@ async def test_without_records_the_command_ends(sandbox: Sandbox, policy: Policy
         def record(self, record: AuditRecord) -> None:
             raise AuditUnavailable("full")
 
+        def settle(self) -> None:
+            raise AuditUnavailable("full")
+
     with pytest.raises(AuditUnavailable):
         await sandbox.runner(policy, Full()).run(
             ["sh", "-c", "i=0; while true; do i=$((i+1)); : > f$i; done"], cwd=policy.worktree,
             env=base_env(policy), network=False, timeout_s=20,
         )  # fmt: skip
-    # The reports that were under way when the first was refused.
-    assert len(os.listdir(policy.worktree)) < 20
+    # What happened before the end came is in the command's own file of records, all of it.
+    sink = MemorySink()
+    assert recover(str(policy.private_home.parent), sink) == 1
+    made = {str(path) for path in policy.worktree.iterdir() if path.name != ".git"}
+    assert made <= {str(entry["path"]) for entry in sink.entries if entry["operation"] == "WRITE"}
 
 
 @pytest.mark.asyncio
