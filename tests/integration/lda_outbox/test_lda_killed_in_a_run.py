@@ -55,12 +55,13 @@ def test_every_change_before_the_kill_is_on_record(
     wait_for(ended, within_s=150, what=f"the end of the run (seed {seed})")
     entries = _entries(attempt)
     assert verify_chain(entries) is None, f"seed {seed}"
-    written_paths = [Path(e["path"]) for e in entries if e["operation"] == "WRITE"]
+    # What was committed in the very moment of the kill may be there twice, as the same record.
+    once = {(e["path"], e["timestamp"]): Path(e["path"]) for e in entries if _is_write(e)}
+    written_paths = list(once.values())
     first, *later = _lives([int(p.name) for p in written_paths if p.parent == made])
-    # What was committed in the very moment of the kill may be there twice, but nothing is missing.
-    once = sorted(set(first))
-    assert once == list(range(1, len(once) + 1)), f"seed {seed}: {before} files, {first}"
-    assert before - 1 <= len(once) <= before, f"seed {seed}: {before} files, {len(once)} on record"
+    assert first == list(range(1, len(first) + 1)), f"seed {seed}: {before} files, {first}"
+    # All but the one whose maker was killed before it could say so.
+    assert len(first) >= before - 1, f"seed {seed}: {before} files, {len(first)} on record"
     for life in later:
         assert life == list(range(1, FILES + 1)), f"seed {seed}: {before} files, {life}"
     print(f"{before} files at the kill, {len(first)} on record")
@@ -69,11 +70,15 @@ def test_every_change_before_the_kill_is_on_record(
     assert [event.seq for event in seqs] == list(range(1, attempt.last_seq + 1))
 
 
+def _is_write(entry: dict[str, Any]) -> bool:
+    return bool(entry["operation"] == "WRITE")
+
+
 def _lives(numbers: list[int]) -> list[list[int]]:
     """Split the numbers of the files where the script began anew."""
     lives: list[list[int]] = [[]]
     for number in numbers:
-        if lives[-1] and number == 1:
+        if lives[-1] and number <= lives[-1][-1]:
             lives.append([])
         lives[-1].append(number)
     return lives
