@@ -12,6 +12,7 @@ import logging
 import time
 import uuid
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar, TypeVar
 
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 RESUBSCRIBE_S = 2.0
 
 
-class SharedReader:
+class SharedReader(ABC):
     """Looks into the database when woken, and at the latest every `tail_s` seconds.
 
     Subclasses say what the group is called and what a look is.
@@ -50,23 +51,23 @@ class SharedReader:
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
+    @abstractmethod
     def group(self) -> str:
         """The channel layer's group that announces news."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def tail_s(self) -> float:
         """How often to look without an announcement, in seconds."""
-        raise NotImplementedError
 
     @property
     def settle_s(self) -> float:
         """Wait after an announcement, in seconds, so that a burst becomes one look."""
         return 0.0
 
+    @abstractmethod
     async def look(self) -> bool:
         """Take in what is new and tell `news`; return whether there is more at once."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Begin to listen and to read."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -191,7 +190,7 @@ class Writer:
                 if self.closing:
                     return
                 group = self._relieve(group)
-                time.sleep(_RETRY_S)
+                self._wait_for_space()
                 continue
             self.failure = None
             self._finish(group, stored)
@@ -202,6 +201,11 @@ class Writer:
                 pass
         except (sqlite3.Error, OSError) as error:
             self._fail(error)
+
+    def _wait_for_space(self) -> None:
+        """Wait before the disk is tried again; the end of the process does not wait for it."""
+        with self.lock:
+            self.room.wait_for(lambda: self.closing, _RETRY_S)
 
     def _fail(self, error: Exception) -> None:
         with self.lock:

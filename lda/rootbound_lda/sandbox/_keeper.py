@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -9,6 +10,8 @@ from functools import lru_cache
 
 from rootbound_lda.audit import AuditRecord, AuditSink, AuditUnavailable, Result, encode_path
 from rootbound_lda.sandbox import _ring, _sys
+
+log = logging.getLogger(__name__)
 
 
 class Keeper:
@@ -79,7 +82,8 @@ def recover(folder: str, audit: AuditSink) -> int:
             continue
         try:
             _keep(ring, audit)
-        except (AuditUnavailable, ValueError):
+        except (AuditUnavailable, ValueError) as error:
+            log.error("The records in %s are not in the audit yet: %s", path, error)
             continue
         finally:
             ring.close()
