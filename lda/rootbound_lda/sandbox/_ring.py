@@ -163,15 +163,18 @@ def create(folder: str) -> tuple[str, int]:
         If there is no space for it.
     """
     path = os.path.join(folder, f"{PREFIX}{os.urandom(8).hex()}{SUFFIX}")  # noqa: PTH118 - bare
+    # Under its name it would look abandoned until it is locked.
+    unlocked = f"{path}.new"
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(path, flags, 0o600)
+    fd = os.open(unlocked, flags, 0o600)
     try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Space that is missing must be missed here, not by a fault while a command runs.
         os.posix_fallocate(fd, 0, RING_BYTES)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(unlocked, path)  # noqa: PTH104 - bare
     except BaseException:
         os.close(fd)
-        os.unlink(path)  # noqa: PTH108 - bare
+        os.unlink(unlocked)  # noqa: PTH108 - bare
         raise
     return path, fd
 
