@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -90,7 +91,9 @@ def test_committed_rows_survive_kill_9(
     victim = postmaster(server)
     family = [victim, *victim.children(recursive=True)]
     for process in family:
-        process.send_signal(signal.SIGKILL)
+        # A child may end of itself once its postmaster is gone.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGKILL)
     server.stop()
     eventually(lambda: not server.leftovers(), "the server's processes end")
     assert (server.data / "postmaster.pid").exists()

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from rootbound_server_ext.stack import api, secrets
+from rootbound_server_ext.stack import api, ports, secrets
 
 SERVICES = {"postgres", "redis", "backend", "worker", "beat", "lda"}
 KEY = "not-a-real-key-0123456789"
@@ -50,6 +50,8 @@ def test_up_status_deaths_down(
     processes_of: Callable[[], list[psutil.Process]],
 ) -> None:
     monkeypatch.setenv("GLM_API_KEY", KEY)
+    # Away from the usual ports, which other stacks of this machine take whenever they are free.
+    monkeypatch.setenv("ROOTBOUND_BACKEND_PORT", str(ports.free_port(0)))
     started = rootbound("up", "--json")
     assert started.returncode == 0, started.stderr + started.stdout
     info = json.loads(started.stdout)
@@ -89,7 +91,8 @@ def test_up_status_deaths_down(
     eventually(backend_is_back, "the backend is started again", 60)
     assert call(home, info, "GET", "/api/me/")["username"]
 
-    # A killed guard: the next `up` heals, and what was committed is there.
+    # A killed guard: the next `up` heals, at the recorded address, and what was committed is there.
+    monkeypatch.delenv("ROOTBOUND_BACKEND_PORT")
     os.kill(info["guard_pid"], signal.SIGKILL)
     healed = rootbound("up", "--json")
     assert healed.returncode == 0, healed.stderr + healed.stdout
