@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 
 from channels.layers import get_channel_layer
 
-from rootbound_backend.websockets import end_task
+from rootbound_backend.websockets import end_if_cancelled, end_task
 
 __all__ = ["SharedReader", "readers_in_use", "shared_reader"]
 
@@ -94,6 +94,7 @@ class SharedReader(ABC):
                 try:
                     await layer.group_add(self.group, channel)
                     while True:
+                        end_if_cancelled()
                         message = await layer.receive(channel)
                         if self.announced_at is None:
                             self.announced_at = message.get("at")
@@ -119,6 +120,7 @@ class SharedReader(ABC):
             except Exception as error:
                 logger.warning("%s cannot be read: %s", self.group, error)
                 more = False
+            end_if_cancelled()
             if not more and not self.gone:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self.tail_s):

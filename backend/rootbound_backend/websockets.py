@@ -22,6 +22,7 @@ __all__ = [
     "CLOSE_NOT_FOUND",
     "FollowingConsumer",
     "SendWindow",
+    "end_if_cancelled",
     "end_task",
     "run_in_db",
 ]
@@ -53,6 +54,22 @@ def end_task(task: asyncio.Task[None]) -> None:
     _ending.add(task)
     task.add_done_callback(_ending.discard)
     task.cancel()
+
+
+def end_if_cancelled() -> None:
+    """End the current task if that was ever asked of it.
+
+    A library below may swallow a cancellation (the Redis client does so at times while it
+    connects); a task that then waits for news would never end, nor would the event loop.
+
+    Raises
+    ------
+    asyncio.CancelledError
+        If the task was told to end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class SendWindow:
