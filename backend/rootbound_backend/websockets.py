@@ -36,6 +36,9 @@ CLOSE_BAD_FRAME = 4400
 CLOSE_NOT_FOUND = 4404
 CLOSE_FAILED = 1011
 
+INSIST_S = 0.5
+"""How long a cancelled task may go on before it is cancelled again, in seconds."""
+
 # Lanes of their own, so that streams neither wait for requests nor hold them up.
 _LANES = ThreadPoolExecutor(max_workers=4, thread_name_prefix="stream-db")
 
@@ -50,10 +53,19 @@ _ending: set[asyncio.Task[None]] = set()
 
 
 def end_task(task: asyncio.Task[None]) -> None:
-    """Cancel a task without waiting, so that a second cancellation cannot cut its clean-up off."""
-    _ending.add(task)
-    task.add_done_callback(_ending.discard)
+    """Cancel a task without waiting for it, and again for as long as it goes on.
+
+    One cancellation can get lost: until Python 3.12 `asyncio.wait_for`, through which the Redis
+    client writes, returns its result instead when both come at once. Between two of them a task
+    has `INSIST_S` for its clean-up.
+    """
+    if task.done():
+        return
+    if task not in _ending:
+        _ending.add(task)
+        task.add_done_callback(_ending.discard)
     task.cancel()
+    task.get_loop().call_later(INSIST_S, end_task, task)
 
 
 def end_if_cancelled() -> None:
@@ -167,8 +179,8 @@ class FollowingConsumer(AsyncWebsocketConsumer):
     async def disconnect(self, code: int) -> None:
         """Stop sending."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            end_task(self._task)
+            await asyncio.wait([self._task])
 
     async def send_document(self, document: dict[str, Any]) -> None:
         """Send one JSON frame."""

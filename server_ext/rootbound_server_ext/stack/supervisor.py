@@ -328,7 +328,9 @@ class Supervisor:
         """Notice deaths and hangs, and restart; runs until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._children_changed.wait(), timeout=1)
+                # Not wait_for, which swallows a cancellation that comes with a child's end.
+                async with asyncio.timeout(1):
+                    await self._children_changed.wait()
             ended = self._children_changed.is_set()
             self._children_changed.clear()
             for service in self.services.values():
