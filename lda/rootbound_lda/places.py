@@ -138,6 +138,11 @@ def secret_paths(state_dir: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def present_secrets(state_dir: Path) -> list[str]:
+    """Return those places of secrets that exist on this machine, for people to see."""
+    return sorted({str(path) for path in secret_paths(state_dir) if os.path.lexists(path)})
+
+
 def system_readable(secrets: tuple[Path, ...]) -> Iterator[Path]:
     """Yield what programs need to start: system folders, interpreters, certificates."""
     candidates = [Path(name) for name in SYSTEM]

@@ -29,10 +29,12 @@ from .keys import REPLAY_KEY, KeyMissing
 from .merging import MergeRefused
 from .outbox import OutboxUnavailable
 from .pins import GRANTED
+from .places import present_secrets
 from .plans import PlanManager
 from .policy import PolicyError, canonical_root, present_roots
 from .problems import problem
 from .runs import RunManager, RunRefused
+from .sandbox.tiers import kept
 from .services import Services
 from .wire import PlanPayload, RunPayload
 from .worktrees import RepoRefused, open_repository
@@ -216,13 +218,20 @@ class Api:
         """Say what this process is and can."""
         config, facts = self._services.config, self._services.facts
         depth = await asyncio.to_thread(self._services.outbox.depth)
+        protected = await asyncio.to_thread(present_secrets, config.home)
         return JSONResponse(
             {
                 "status": "ok",
                 "version": version(),
                 "id": config.lda_id,
                 "boot_id": config.boot_id,
-                "sandbox": {"tier": facts.tier, "facts": facts.facts, "missing": facts.missing},
+                "sandbox": {
+                    "tier": facts.tier,
+                    "facts": facts.facts,
+                    "missing": facts.missing,
+                    "guarantees": kept(facts.tier),
+                },
+                "protected": protected,
                 "roots": self._runs.roots(),
                 "outbox_depth": depth,
                 "live_runs": self._runs.live_count,

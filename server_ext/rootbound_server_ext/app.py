@@ -15,7 +15,7 @@ from rootbound import paths
 from .host.base import Host
 from .host.http import ApiHandler
 from .host.identity import IdentitySigner
-from .host.stack_handler import StackHandler
+from .host.stack_handler import StackHandler, StackLogHandler
 from .host.watch import StackWatch
 from .host.websocket import SocketHandler
 
@@ -84,6 +84,8 @@ class RootboundApp(ExtensionApp):
             max_message_bytes=self.max_message_bytes,
             live=set(),
         )
+        # The front end is installed by itself in some places; this is how it knows to stay away.
+        web_app.settings.setdefault("page_config_data", {}).setdefault("rootbound", "true")
         prefix = re.escape(self.host.prefix)
         shared = {"host": self.host}
         web_app.add_handlers(
@@ -92,6 +94,7 @@ class RootboundApp(ExtensionApp):
                 (rf"{prefix}/api(?:/.*)?", ApiHandler, shared),
                 (rf"{prefix}/ws(?:/.*)?", SocketHandler, shared),
                 (rf"{prefix}/stack/?", StackHandler, shared),
+                (rf"{prefix}/stack/logs/([a-z]+)/?", StackLogHandler, shared),
             ],
         )
 

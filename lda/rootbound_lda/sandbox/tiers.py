@@ -195,6 +195,11 @@ def lost(tier: str) -> list[str]:
     return [guarantee.lost for guarantee in GUARANTEES if tier not in guarantee.by]
 
 
+def kept(tier: str) -> list[dict[str, str | None]]:
+    """Return each guarantee's title and what keeps it in a tier, None where nothing does."""
+    return [{"title": one.title, "by": one.by.get(tier)} for one in GUARANTEES]
+
+
 def tables() -> str:
     """Return the manual's tables, in Markdown."""
     lines = ["| tier | when | enforced by |", "|---|---|---|"]

@@ -128,6 +128,9 @@ def _outer_location(value: str, prefix: str) -> str:
     return parts._replace(scheme="", netloc="", path=prefix + parts.path).geturl()
 
 
+_OF_JUPYTER = frozenset({"token", "no_track_activity"})
+
+
 def backend_target(path: str, query: str) -> str:
     """Return the request target for the backend, still percent-encoded.
 
@@ -136,11 +139,12 @@ def backend_target(path: str, query: str) -> str:
     path
         Path below the prefix, percent-encoded as the client sent it, for example ``/api/me/``.
     query
-        The raw query string; parameters named ``token`` (Jupyter's) are dropped from it.
+        The raw query string; Jupyter's own parameters (``token``, ``no_track_activity``) are
+        dropped from it.
     """
     kept = [
         part
         for part in query.split("&")
-        if part and unquote_plus(part.partition("=")[0]).strip().lower() != "token"
+        if part and unquote_plus(part.partition("=")[0]).strip().lower() not in _OF_JUPYTER
     ]
     return f"{path}?{'&'.join(kept)}" if kept else path

@@ -59,6 +59,9 @@ class StackApi(Protocol):
     def status(self, home: Path) -> StackInfo | None:
         """Return the stack of a state folder whose guard runs, or None."""
 
+    def restart(self, home: Path, service: str) -> StackInfo:
+        """Stop and start one service."""
+
 
 class StackWatch:
     """The state of the stack, and the connection to its backend.
@@ -181,6 +184,38 @@ class StackWatch:
             "services": self._services,
             "autostart": self._autostart,
         }
+
+    async def restart(self, service: str) -> None:
+        """Stop and start one service of the stack, and wait until it is ready.
+
+        Raises
+        ------
+        StackError
+            When there is no such service, it is not ours, or it does not start.
+        """
+        if self._given is not None:
+            raise StackError("The configured backend is not run by Rootbound; restart it yourself.")
+        api = await self._load_api()
+        info = await _off_loop(lambda: api.restart(self._home, service))
+        if not self._is_starting():
+            self._use(info)
+
+    async def log_of(self, service: str, lines: int) -> str:
+        """Return the end of a service's log.
+
+        Raises
+        ------
+        StackError
+            When there is no such service.
+        """
+
+        def read() -> str:
+            # Imported with the stack's other modules, when they are first needed.
+            from ..stack.logs import service_log
+
+            return service_log(self._home, service, lines)
+
+        return await _off_loop(read)
 
     async def close(self) -> None:
         """Stop watching and close the connections; the stack itself is left alone."""

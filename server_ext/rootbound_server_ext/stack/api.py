@@ -38,7 +38,16 @@ from rootbound_server_ext.stack.state import (
     write_stack,
 )
 
-__all__ = ["ServiceInfo", "StackError", "StackInfo", "down", "ensure_up", "start", "status"]
+__all__ = [
+    "ServiceInfo",
+    "StackError",
+    "StackInfo",
+    "down",
+    "ensure_up",
+    "restart",
+    "start",
+    "status",
+]
 
 Progress = Callable[[str], None]
 
@@ -166,6 +175,31 @@ def status(home: Path | str | None = None) -> StackInfo | None:
             return StackInfo.from_json(answer["stack"])
     except _NoGuardError:
         return None
+
+
+def restart(home: Path | str | None, service: str, *, timeout_s: float = 90) -> StackInfo:
+    """Stop and start one service of the running stack, and wait until it is ready.
+
+    Parameters
+    ----------
+    home
+        State folder; None for the default.
+    service
+        One of `SERVICE_NAMES`.
+    timeout_s
+        Limit in seconds.
+
+    Raises
+    ------
+    StackError
+        When no stack runs, there is no such service, it is not ours, or it does not start.
+    """
+    try:
+        with _connected(_canonical(home), time.monotonic() + timeout_s) as guard:
+            answer = guard.ask({"op": "restart", "service": service})
+            return StackInfo.from_json(answer["stack"])
+    except _NoGuardError as error:
+        raise StackError("The stack is not running; start it first.") from error
 
 
 def down(home: Path | str | None = None, *, progress: Progress = _quiet) -> bool:

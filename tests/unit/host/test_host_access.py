@@ -73,8 +73,9 @@ def authorizer(jp_serverapp):
         ("PATCH", "api/agents/1/", ("write", "rootbound:agents")),
         ("DELETE", "api/local-access/roots/1/", ("write", "rootbound:local-access")),
         ("GET", "api/me/", ("read", "rootbound:api")),
-        ("GET", "stack", ("read", "rootbound:api")),
-        ("POST", "stack", ("write", "rootbound:api")),
+        ("GET", "stack", ("read", "rootbound:stack")),
+        ("POST", "stack", ("write", "rootbound:stack")),
+        ("GET", "stack/logs/lda", ("read", "rootbound:stack")),
     ],
 )
 async def test_authorizer_is_asked(jp_fetch, authorizer, method, path, expected):

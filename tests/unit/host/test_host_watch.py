@@ -46,6 +46,12 @@ class Stack:
         self.running = True
         return self.info()
 
+    def restart(self, home, service):
+        self.calls.append(service)
+        if service not in self.info().services:
+            raise StackError(f"There is no service {service!r}.", service=service)
+        return self.info()
+
     def status(self, home):
         if self.hangs is not None:
             raise self.hangs
@@ -118,6 +124,37 @@ async def test_post_starts_the_stack(jp_fetch, stack):
     stack.go_on.set()
     await until_ready(jp_fetch)
     assert stack.calls == [None]
+
+
+async def test_post_restarts_one_service(jp_fetch, refused, stack, jp_root_dir):
+    stack.go_on.set()
+    await jp_fetch("rootbound", "api", "me")
+    body = json.dumps({"restart": "worker"})
+    response = await jp_fetch("rootbound", "stack", method="POST", body=body)
+    assert response.code == 202
+    answer = json.loads(response.body)
+    assert answer["state"] == "ready"
+    assert answer["files_root"] == str(jp_root_dir.resolve())
+    assert stack.calls == [None, "worker"]
+    for wrong, status in (('{"restart": "nothing"}', 409), ('{"restart": 7}', 400), ("{", 400)):
+        code, problem, _ = await refused("rootbound", "stack", method="POST", body=wrong)
+        assert code == status, problem
+    assert stack.calls == [None, "worker", "nothing"]
+
+
+async def test_end_of_a_services_log(jp_fetch, refused, stack, key_home):
+    (key_home / "logs").mkdir(exist_ok=True)
+    (key_home / "logs/worker.log").write_text("one\ntwo\nthree\n")
+    answer = await jp_fetch("rootbound", "stack", "logs", "worker", params={"lines": "2"})
+    assert json.loads(answer.body) == {"service": "worker", "text": "two\nthree"}
+    empty = await jp_fetch("rootbound", "stack", "logs", "lda")
+    assert json.loads(empty.body)["text"] == ""
+    code, problem, _ = await refused("rootbound", "stack", "logs", "passwd")
+    assert (code, problem["code"]) == (404, "not-found")
+    for lines in ("0", "-1", "9999", "x"):
+        code, _, _ = await refused("rootbound", "stack", "logs", "lda", params={"lines": lines})
+        assert code == 400
+    assert stack.calls == []
 
 
 async def test_failure_is_told_and_not_retried_at_once(jp_fetch, refused, stack):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import _html as html
+from ..audit import AuditQuery
 from ..errors import InvalidRequestError
 from ..models import AuditSummary
 from ..objects import Attempt, Project
@@ -16,7 +17,9 @@ from .verbs import access_verbs
 
 _PAGE = 200
 _POLL_S = 3.0
-_FILTERS = ("operation", "result", "path_prefix")
+_FILTERS = (
+    "operation", "result", "path_prefix", "glob", "program", "source", "since", "until",
+)  # fmt: skip
 
 
 class AuditTable(BaseWidget):
@@ -38,15 +41,24 @@ class AuditTable(BaseWidget):
         self._counts: list[dict[str, Any]] = []
         super().__init__(**kwargs)
         self._handlers |= access_verbs(lambda: self._target.access_requests())
-        self._handlers |= {"load_more": self._load_more, "set_filter": self._set_filter}
+        self._handlers |= {
+            "load_more": self._load_more,
+            "set_filter": self._set_filter,
+            "timeline": lambda _params: self._query().timeline().raw,
+            "tree": lambda params: self._query().tree(text_param(params, "path")).raw,
+            "verify": lambda _params: {**self._target.audit().verify().raw, "next": None},
+        }
 
     def _load(self) -> dict[str, Any]:
         self._counts = list(self._target.audit_summary().counts)
         return {**self._page(None), "counts": self._counts, "filter": self._filter}
 
     def _page(self, cursor: str | None) -> dict[str, Any]:
-        page = self._target.audit(page_size=_PAGE, **self._filter).page(cursor)
+        page = self._query().page(cursor)
         return {"rows": [entry.raw for entry in page.items], "next": page.next}
+
+    def _query(self) -> AuditQuery:
+        return self._target.audit(page_size=_PAGE, **self._filter)
 
     def _source(self) -> Source:
         # Bound to names, so that the thread does not keep the widget alive.

@@ -9,18 +9,20 @@ import { Audit } from './components/audit';
 import { Board, type BoardHooks } from './components/board';
 import { TransContext } from './components/context';
 import { DiffPanel } from './components/diff';
-import { Stack } from './components/stack';
+import { Stack, type StackHooks } from './components/stack';
 import { Stream } from './components/stream';
 import { type Trans, plainTrans } from './model/trans';
 import type { AuditQuery } from './model/types';
+import type { Machine } from './source/machine';
 import type { Dispose, Source } from './source/source';
 import { AccessStore } from './stores/access';
 import { AuditStore } from './stores/audit';
+import { AuditFactsStore } from './stores/audit_facts';
 import { BoardStore } from './stores/board';
 import { Loaded } from './stores/loaded';
 import { StreamStore } from './stores/stream';
 
-const STACK_SECONDS = 5;
+export const STACK_SECONDS = 5;
 
 export interface MountOptions {
   trans?: Trans;
@@ -31,7 +33,7 @@ export interface BoardOptions extends MountOptions, BoardHooks {
   projectId?: string;
 }
 
-function mount(
+export function mount(
   host: HTMLElement,
   view: ComponentChild,
   options: MountOptions,
@@ -95,19 +97,26 @@ export function mountAuditTable(
   options: MountOptions = {}
 ): Dispose {
   const store = new AuditStore(source, scope);
+  const facts = new AuditFactsStore(source.auditFacts, scope, store.filter);
+  // Whatever the filter or the source says anew concerns every view of it.
+  const stopFacts = store.filter.subscribe(() => void facts.reload());
   const access = new AccessStore(source, { attempt: scope.attempt, project: scope.project });
   const stop = source.onChange(() => void store.renew());
   const stopWatching = source.watchAccess(scope, denied => {
     if (denied) {
       void store.renew();
+      void facts.reload();
     }
   });
   void store.open();
   void access.open();
-  return mount(host, <Audit store={store} access={access} source={source} />, options, () => {
+  const view = <Audit store={store} facts={facts} access={access} source={source} />;
+  return mount(host, view, options, () => {
     stop();
+    stopFacts();
     stopWatching();
     access.dispose();
+    facts.dispose();
     store.dispose();
   });
 }
@@ -128,17 +137,34 @@ export function mountDiffView(
   });
 }
 
+export interface StackOptions extends MountOptions, StackHooks {
+  /** What acts on the services; without it the view only shows them. */
+  machine?: Machine;
+}
+
 /** Services, confinement and granted folders, read again every few seconds. */
 export function mountStackStatus(
   host: HTMLElement,
   source: Source,
-  options: MountOptions = {}
+  options: StackOptions = {}
 ): Dispose {
   const store = new Loaded(() => source.getStack(), STACK_SECONDS);
   const stop = source.onChange(() => void store.load());
   void store.load();
-  return mount(host, <Stack store={store} source={source} />, options, () => {
-    stop();
-    store.dispose();
-  });
+  const { machine = null, openRoots, openGuide } = options;
+  return mount(
+    host,
+    <Stack
+      store={store}
+      source={source}
+      machine={machine}
+      openRoots={openRoots}
+      openGuide={openGuide}
+    />,
+    options,
+    () => {
+      stop();
+      store.dispose();
+    }
+  );
 }

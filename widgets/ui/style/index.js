@@ -5,4 +5,6 @@ import './access.css';
 import './audit.css';
 import './diff.css';
 import './stack.css';
+import './cost.css';
+import './guide.css';
 import './lab.css';

@@ -16,10 +16,10 @@ beforeEach(() => {
 
 test('pages follow the cursor to the end, each row once', async () => {
   await store.open();
-  expect(store.rows.value).toHaveLength(100);
+  expect(store.rows).toHaveLength(100);
   await store.loadMore();
   await store.loadMore();
-  expect(store.rows.value.map(row => row.seq)).toEqual(source.rows.map(row => row.seq));
+  expect(store.rows.map(row => row.seq)).toEqual(source.rows.map(row => row.seq));
   expect(store.complete.value).toBe(true);
 
   await store.loadMore();
@@ -29,7 +29,7 @@ test('pages follow the cursor to the end, each row once', async () => {
 test('a page that is under way is not asked for twice', async () => {
   await store.open();
   await Promise.all([store.loadMore(), store.loadMore()]);
-  expect(store.rows.value).toHaveLength(200);
+  expect(store.rows).toHaveLength(200);
 });
 
 test('a filter starts anew, and a late page of the old filter is dropped', async () => {
@@ -37,6 +37,6 @@ test('a filter starts anew, and a late page of the old filter is dropped', async
   const late = store.loadMore();
   await store.setFilter({ result: 'DENIED' });
   await late;
-  expect(store.rows.value).toHaveLength(25);
-  expect(store.rows.value.every(row => row.result === 'DENIED')).toBe(true);
+  expect(store.rows).toHaveLength(25);
+  expect(store.rows.every(row => row.result === 'DENIED')).toBe(true);
 });

@@ -6,13 +6,19 @@ import type {
   AccessScope,
   Attempt,
   AttemptEvent,
+  AuditNode,
   AuditPage,
   AuditQuery,
   AuditRow,
+  AuditTimeline,
+  AuditTree,
   Project,
   StackStatus,
   Task
 } from '../src/model/types';
+import type { AuditVerification } from '../src/model/machine';
+import { ProblemError } from '../src/model/problem';
+import type { AuditFacts, AuditFormat } from '../src/source/machine';
 import type { EventSink, Source, TaskSink } from '../src/source/source';
 
 export const PROJECT: Project = { id: 'p1', name: 'calc' };
@@ -109,10 +115,42 @@ export function accessRequest(id: string, fields: Partial<AccessRequest> = {}): 
   };
 }
 
+/** The audit's other views, as the test sets them. */
+export class FakeAuditFacts implements AuditFacts {
+  readonly calls: string[] = [];
+  folders: { [path: string]: AuditNode[] } = {};
+  verifications: AuditVerification[] = [];
+
+  async timeline(filter: AuditQuery): Promise<AuditTimeline> {
+    this.calls.push(`timeline ${filter.result ?? 'all'}`);
+    const timestamp = '2026-01-01T00:00:00Z';
+    return { bucket_s: 1, buckets: [{ timestamp, allowed: 4, denied: 1 }] };
+  }
+
+  async tree(_filter: AuditQuery, path: string): Promise<AuditTree> {
+    this.calls.push(`tree ${path}`);
+    return { path, children: this.folders[path] ?? [], truncated: false };
+  }
+
+  async verify(scope: AuditQuery, cursor: string | null): Promise<AuditVerification> {
+    this.calls.push(`verify ${scope.attempt ?? 'all'} ${cursor ?? 'start'}`);
+    const next = this.verifications.shift();
+    if (!next) {
+      throw new ProblemError('The services do not answer.', 'http', 500);
+    }
+    return next;
+  }
+
+  address(filter: AuditQuery, format: AuditFormat): string {
+    return `/audit?result=${filter.result ?? ''}&format=${format}`;
+  }
+}
+
 /** A source under the test's control: it feeds the sinks and sees the calls. */
 export class FakeSource implements Source {
   readonly live = signal(true);
   readonly calls: string[] = [];
+  readonly auditFacts = new FakeAuditFacts();
   projects: Project[] = [PROJECT];
   current = attempt();
   rows: AuditRow[] = [];

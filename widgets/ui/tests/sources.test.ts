@@ -89,6 +89,7 @@ afterEach(() => {
 test('the event socket acknowledges, resumes after its last seq, and repeats nothing', () => {
   const source = new HttpSource({
     request: async () => null,
+    httpUrl: path => `http://host/rootbound/${path}`,
     socketUrl: path => `ws://host/rootbound/${path}`
   });
   const sink = recorder();
@@ -153,6 +154,7 @@ test('Jupyter’s own 404 means that the extension is absent, a problem’s 404 
 test('a stream opens at its end and tells how late it is', () => {
   const source = new HttpSource({
     request: async () => null,
+    httpUrl: path => `http://host/rootbound/${path}`,
     socketUrl: path => `ws://host/rootbound/${path}`
   });
   const lags: number[] = [];
@@ -174,6 +176,7 @@ test('a stream opens at its end and tells how late it is', () => {
 test('frames of the board are acknowledged by their number', () => {
   const source = new HttpSource({
     request: async () => null,
+    httpUrl: path => `http://host/rootbound/${path}`,
     socketUrl: path => `ws://host/rootbound/${path}`
   });
   const deleted: string[] = [];

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from rootbound_backend.apps.attempts import api, monitoring, review_api
+from rootbound_backend.apps.attempts import api, costs, live, monitoring, review_api
 
 _ONE = "attempts/<uuid:attempt_id>/"
 
 urlpatterns = [
+    path("live/", live.LiveView.as_view(), name="live"),
+    path("costs/", costs.CostsView.as_view(), name="costs"),
     path("usage/", monitoring.UsageView.as_view(), name="usage"),
     path("metrics/", monitoring.MetricsView.as_view(), name="metrics"),
     path("tasks/<uuid:task_id>/attempts/", api.TaskAttemptsView.as_view(), name="attempts"),

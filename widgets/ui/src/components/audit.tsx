@@ -1,81 +1,147 @@
 import type { JSX } from 'preact';
+import { useEffect, useState } from 'preact/hooks';
 
 import { clock, compact } from '../model/format';
-import type { AuditOperation, AuditResult, AuditRow } from '../model/types';
+import type { AuditResult, AuditRow } from '../model/types';
 import type { Source } from '../source/source';
 import type { AccessStore } from '../stores/access';
 import type { AuditStore } from '../stores/audit';
+import type { AuditFactsStore } from '../stores/audit_facts';
 import { AccessRequests, requestLabel } from './access';
+import { Timeline } from './audit_timeline';
+import { AuditActions, Filters, VerificationResult } from './audit_tools';
+import { FolderTree } from './audit_tree';
 import { Button, ProblemBanner, SnapshotLabel } from './common';
 import { useTrans } from './context';
-import { Windowed } from './windowed';
+import { FixedList } from './fixedlist';
 
 const ROW_PX = 24;
-const RESULTS: readonly AuditResult[] = ['ALLOWED', 'DENIED'];
-const OPERATIONS: readonly AuditOperation[] = ['READ', 'WRITE', 'DELETE'];
 
 interface AuditProps {
   store: AuditStore;
+  facts: AuditFactsStore;
+  access: AccessStore;
   source: Source;
 }
 
-export function Audit({
-  store,
-  access,
-  source
-}: AuditProps & { access: AccessStore }): JSX.Element {
+/** What agents did to files: when, where, by whom, and what was refused. */
+export function Audit(props: AuditProps): JSX.Element {
+  const { store, facts, access, source } = props;
   const trans = useTrans();
-  const rows = store.rows.value;
-  const problem = store.problem.value;
+  const [tree, setTree] = useState(false);
+  const problem = store.problem.value ?? facts.problem.value;
+  const live = source.live.value;
+  const filter = store.filter.value;
+  const timeline = facts.timeline.value;
+  useEffect(() => {
+    if (live) {
+      facts.showTimeline();
+    }
+  }, [live]);
+  useEffect(() => {
+    if (live && tree) {
+      facts.showTree();
+    }
+  }, [live, tree]);
   return (
     <section class="jp-rootbound jp-rootbound-Audit" aria-label={trans.__('Audit')}>
-      <AuditHeader store={store} source={source} />
+      <AuditHeader {...props} tree={tree} onTree={() => setTree(!tree)} />
       <AccessRequests store={access} source={source} />
+      <VerificationResult facts={facts} />
       {problem && <ProblemBanner problem={problem} onRetry={() => void store.reload()} />}
-      {rows.length === 0 && !problem && (
-        <p class="jp-rootbound-Empty">
-          {store.complete.value ? trans.__('No file operation matches.') : trans.__('Loading…')}
-        </p>
+      {timeline && (
+        <Timeline
+          timeline={timeline}
+          onChoose={
+            live ? (since, until) => void store.setFilter({ ...filter, since, until }) : null
+          }
+        />
       )}
-      {rows.length > 0 && (
-        <div
-          class="jp-rootbound-AuditTable"
-          role="table"
-          aria-label={trans.__('File operations')}
-          aria-rowcount={store.complete.value ? rows.length + 1 : -1}
-        >
-          <div class="jp-rootbound-AuditRow jp-mod-head" role="row">
-            <span role="columnheader">{trans.__('Time')}</span>
-            <span role="columnheader">{trans.__('Result')}</span>
-            <span role="columnheader">{trans.__('Operation')}</span>
-            <span role="columnheader">{trans.__('Path')}</span>
-            <span role="columnheader">{trans.__('Decision')}</span>
-            <span role="columnheader">{trans.__('Source')}</span>
-          </div>
-          <Windowed
-            count={rows.length}
-            keyAt={index => rows[index]?.id ?? index}
-            render={index => <Row row={rows[index]} index={index} access={access} />}
-            estimate={ROW_PX}
-            label={trans.__('Rows')}
-            role="rowgroup"
-            onNearEnd={() => void store.loadMore()}
+      <div class="jp-rootbound-Audit-body">
+        {tree && (
+          <FolderTree
+            facts={facts}
+            chosen={filter.path_prefix ?? ''}
+            onChoose={
+              live
+                ? path =>
+                    void store.setFilter({
+                      ...filter,
+                      path_prefix: filter.path_prefix === path ? undefined : path
+                    })
+                : null
+            }
           />
-        </div>
-      )}
+        )}
+        <Rows store={store} access={access} live={live} />
+      </div>
     </section>
   );
 }
 
-function AuditHeader({ store, source }: AuditProps): JSX.Element {
+interface RowsProps {
+  store: AuditStore;
+  access: AccessStore;
+  live: boolean;
+}
+
+function Rows({ store, access, live }: RowsProps): JSX.Element {
+  const trans = useTrans();
+  const count = store.count.value;
+  // The list grows in place; this is what tells that it did.
+  void store.revision.value;
+  if (count === 0) {
+    if (store.problem.value) {
+      return <div class="jp-rootbound-AuditTable" />;
+    }
+    return (
+      <p class="jp-rootbound-Empty jp-rootbound-AuditTable">
+        {store.complete.value ? trans.__('No file operation matches.') : trans.__('Loading…')}
+      </p>
+    );
+  }
+  return (
+    <div
+      class="jp-rootbound-AuditTable"
+      role="table"
+      aria-label={trans.__('File operations')}
+      aria-rowcount={store.complete.value ? count + 1 : -1}
+    >
+      <div role="rowgroup">
+        <div class="jp-rootbound-AuditRow jp-mod-head" role="row">
+          <span role="columnheader">{trans.__('Time')}</span>
+          <span role="columnheader">{trans.__('Result')}</span>
+          <span role="columnheader">{trans.__('Operation')}</span>
+          <span role="columnheader">{trans.__('Path')}</span>
+          <span role="columnheader">{trans.__('Decision')}</span>
+          <span role="columnheader">{trans.__('Source')}</span>
+        </div>
+      </div>
+      <FixedList
+        count={count}
+        rowPx={ROW_PX}
+        label={trans.__('Rows')}
+        resetOn={store.filter.value}
+        render={index => (
+          <Row row={store.rows[index]} index={index} access={access} live={live} />
+        )}
+        onNearEnd={() => void store.loadMore()}
+      />
+    </div>
+  );
+}
+
+interface HeaderProps extends AuditProps {
+  tree: boolean;
+  onTree(): void;
+}
+
+function AuditHeader(props: HeaderProps): JSX.Element {
+  const { store, source, tree, onTree } = props;
   const trans = useTrans();
   const counts = store.counts.value;
-  const filter = store.filter.value;
-  const live = source.live.value;
   const total = (result: AuditResult): number =>
     counts.filter(one => one.result === result).reduce((sum, one) => sum + one.count, 0);
-  const choose = <T extends string>(value: string, allowed: readonly T[]): T | undefined =>
-    allowed.find(one => one === value);
   return (
     <header class="jp-rootbound-Toolbar">
       <span class="jp-rootbound-Chip" data-status="SUCCESS">
@@ -84,52 +150,15 @@ function AuditHeader({ store, source }: AuditProps): JSX.Element {
       <span class="jp-rootbound-Chip" data-status={total('DENIED') > 0 ? 'FAILED' : 'QUEUED'}>
         {trans.__('%1 denied', compact(total('DENIED')))}
       </span>
-      {OPERATIONS.map(operation => (
-        <span key={operation} class="jp-rootbound-Muted">
-          {operation.toLowerCase()}{' '}
-          {compact(
-            counts
-              .filter(one => one.operation === operation)
-              .reduce((sum, one) => sum + one.count, 0)
-          )}
-        </span>
-      ))}
-      {!live && <SnapshotLabel />}
+      {!source.live.value && <SnapshotLabel />}
+      <Filters {...props} />
       <span class="jp-rootbound-Spacer" />
-      <select
-        class="jp-rootbound-Select"
-        aria-label={trans.__('Result')}
-        disabled={!live}
-        value={filter.result ?? ''}
-        onChange={event => {
-          const result = choose(event.currentTarget.value, RESULTS);
-          void store.setFilter({ ...filter, result });
-        }}
-      >
-        <option value="">{trans.__('Any result')}</option>
-        <option value="ALLOWED">{trans.__('Allowed')}</option>
-        <option value="DENIED">{trans.__('Denied')}</option>
-      </select>
-      <select
-        class="jp-rootbound-Select"
-        aria-label={trans.__('Operation')}
-        disabled={!live}
-        value={filter.operation ?? ''}
-        onChange={event => {
-          const operation = choose(event.currentTarget.value, OPERATIONS);
-          void store.setFilter({ ...filter, operation });
-        }}
-      >
-        <option value="">{trans.__('Any operation')}</option>
-        <option value="READ">{trans.__('Read')}</option>
-        <option value="WRITE">{trans.__('Write')}</option>
-        <option value="DELETE">{trans.__('Delete')}</option>
-      </select>
-      {live && (
-        <Button label={trans.__('Read again')} onClick={() => void store.reload()}>
-          ↻
+      {source.live.value && (
+        <Button pressed={tree} onClick={onTree}>
+          {trans.__('Folders')}
         </Button>
       )}
+      <AuditActions {...props} />
     </header>
   );
 }
@@ -146,10 +175,11 @@ interface RowProps {
   row: AuditRow | undefined;
   index: number;
   access: AccessStore;
+  live: boolean;
 }
 
 /** Whether a denied operation was put to the user, and what became of that. */
-function Decision({ row, access }: { row: AuditRow; access: AccessStore }): JSX.Element {
+function Decision({ row, access, live }: Omit<RowProps, 'index'> & { row: AuditRow }): JSX.Element {
   const trans = useTrans();
   const grant = row.detail['grant'];
   if (row.result !== 'DENIED' || typeof grant !== 'object' || grant === null) {
@@ -157,6 +187,28 @@ function Decision({ row, access }: { row: AuditRow; access: AccessStore }): JSX.
   }
   const { folder, refused } = grant as { folder?: string; refused?: string };
   const request = folder ? access.matching(row.attempt, row.operation, folder) : undefined;
+  if (live && request?.status === 'PENDING') {
+    const busy = access.busy.value.has(request.id);
+    return (
+      <span role="cell" class="jp-rootbound-AuditRow-decide">
+        <Button
+          label={trans.__('Grant %1 for this task', request.granted_folder || request.folder)}
+          disabled={busy}
+          onClick={() => void access.grant(request.id, 'task')}
+        >
+          {trans.__('Grant')}
+        </Button>
+        <Button
+          label={trans.__('Refuse %1', request.granted_folder || request.folder)}
+          kind="danger"
+          disabled={busy}
+          onClick={() => void access.refuse(request.id)}
+        >
+          {trans.__('Refuse')}
+        </Button>
+      </span>
+    );
+  }
   return (
     <span role="cell" class="jp-rootbound-Muted" title={refused ?? folder}>
       {request ? requestLabel(request, trans) : refused ? trans.__('not grantable') : ''}
@@ -164,7 +216,7 @@ function Decision({ row, access }: { row: AuditRow; access: AccessStore }): JSX.
   );
 }
 
-function Row({ row, index, access }: RowProps): JSX.Element | null {
+function Row({ row, index, access, live }: RowProps): JSX.Element | null {
   if (!row) {
     return null;
   }
@@ -187,7 +239,7 @@ function Row({ row, index, access }: RowProps): JSX.Element | null {
       <span role="cell" class="jp-rootbound-AuditRow-path" title={path}>
         <bdi>{path}</bdi>
       </span>
-      <Decision row={row} access={access} />
+      <Decision row={row} access={access} live={live} />
       <span role="cell" class="jp-rootbound-Muted" title={JSON.stringify(row.detail)}>
         {actor(row)}
       </span>

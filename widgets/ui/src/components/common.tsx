@@ -87,7 +87,9 @@ export function ProblemBanner(props: ProblemBannerProps): JSX.Element {
     return (
       <Banner tone="calm" action={action}>
         <span class="jp-rootbound-Spinner" aria-hidden="true" />
-        {trans.__('Rootbound’s services are starting. This view opens by itself.')}
+        {problem.code === 'offline'
+          ? trans.__('The Jupyter server does not answer. This view goes on when it does.')
+          : trans.__('Rootbound’s services are starting. This view opens by itself.')}
       </Banner>
     );
   }

@@ -1,84 +1,131 @@
 import type { JSX } from 'preact';
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 
 import { asProblem } from '../model/problem';
-import type {
-  LocalAccessReport,
-  ServiceReport,
-  StackReport,
-  StackStatus,
-  WritableRoot
-} from '../model/types';
+import { bytes } from '../model/format';
+import type { DiskUse } from '../model/machine';
+import type { ServiceReport, StackReport, StackStatus } from '../model/types';
+import type { Machine } from '../source/machine';
 import type { Source } from '../source/source';
-import type { Loaded } from '../stores/loaded';
+import type { Act, Loaded } from '../stores/loaded';
 import { Button, ProblemBanner, SnapshotLabel } from './common';
+import { Confinement } from './confinement';
 import { useTrans } from './context';
+import { Root } from './roots';
 
-interface StackProps {
-  store: Loaded<StackStatus>;
-  source: Source;
+const LOG_LINES = 200;
+const NOT_OURS: ReadonlySet<string> = new Set(['backend']);
+
+export interface StackHooks {
+  openRoots?: () => void;
+  openGuide?: () => void;
 }
 
-export function Stack({ store, source }: StackProps): JSX.Element {
+interface StackProps extends StackHooks {
+  store: Loaded<StackStatus>;
+  source: Source;
+  /** What acts on the services; a notebook has none. */
+  machine: Machine | null;
+}
+
+/** The services: their state, versions, addresses and logs, and the disk they take. */
+export function Stack({ store, source, machine, openRoots, openGuide }: StackProps): JSX.Element {
   const trans = useTrans();
   const status = store.value.value;
   const problem = store.problem.value;
   const live = source.live.value;
-  const start = async (): Promise<void> => {
-    try {
-      await source.startStack();
-      await store.load();
-    } catch (reason) {
-      store.problem.value = asProblem(reason);
-    }
-  };
-  const withdraw = async (root: WritableRoot): Promise<void> => {
-    try {
-      await source.withdrawRoot(root.id);
-      await store.load();
-    } catch (reason) {
-      store.problem.value = asProblem(reason);
-    }
-  };
+  const act: Act = what => store.act(what);
   return (
     <section class="jp-rootbound jp-rootbound-Stack" aria-label={trans.__('Services')}>
       <header class="jp-rootbound-Toolbar">
         <strong>{trans.__('Services')}</strong>
         {!live && <SnapshotLabel />}
         <span class="jp-rootbound-Spacer" />
+        {openGuide && <Button onClick={openGuide}>{trans.__('Getting started')}</Button>}
+        {openRoots && <Button onClick={openRoots}>{trans.__('Roots and safety')}</Button>}
         {live && (
           <Button label={trans.__('Read again')} onClick={() => void store.load()}>
             ↻
           </Button>
         )}
       </header>
-      {problem && <ProblemBanner problem={problem} onRetry={() => void store.load()} />}
-      {status?.stack && <Services stack={status.stack} onStart={() => void start()} />}
-      {status?.local_access && (
-        <LocalAccess
-          report={status.local_access}
-          onWithdraw={live ? root => void withdraw(root) : undefined}
+      {problem && (
+        <ProblemBanner
+          problem={problem}
+          onRetry={() => void store.load()}
+          onDismiss={() => {
+            store.problem.value = null;
+          }}
         />
       )}
       {!status && !problem && <p class="jp-rootbound-Empty">{trans.__('Loading…')}</p>}
+      <div class="jp-rootbound-Page">
+        {status?.stack && (
+          <Services
+            stack={status.stack}
+            machine={live ? machine : null}
+            act={act}
+            onStart={() => void act(() => source.startStack())}
+          />
+        )}
+        {status && machine && live && <Disk machine={machine} />}
+        {status?.local_access && (
+          <>
+            <h3 class="jp-rootbound-Heading">{trans.__('Confinement of agents')}</h3>
+            <Confinement lda={status.local_access.lda} />
+            <h3 class="jp-rootbound-Heading">{trans.__('Folders granted for writing')}</h3>
+            {(status.local_access.roots ?? []).length === 0 ? (
+              <p class="jp-rootbound-Muted">{trans.__('None; agents can write nowhere.')}</p>
+            ) : (
+              <ul class="jp-rootbound-RootList" role="list">
+                {status.local_access.roots?.map(root => (
+                  <Root
+                    key={root.id}
+                    root={root}
+                    onWithdraw={
+                      live ? () => void act(() => source.withdrawRoot(root.id)) : undefined
+                    }
+                  />
+                ))}
+              </ul>
+            )}
+          </>
+        )}
+      </div>
     </section>
   );
 }
 
 interface ServicesProps {
   stack: StackReport;
+  machine: Machine | null;
+  act: Act;
   onStart(): void;
 }
 
-function Services({ stack, onStart }: ServicesProps): JSX.Element {
+function Services({ stack, machine, act, onStart }: ServicesProps): JSX.Element {
   const trans = useTrans();
   const services = Object.entries(stack.services ?? {});
   const isDown = stack.state === 'stopped' || stack.state === 'failed';
+  const [versions, setVersions] = useState<{ readonly [name: string]: string }>({});
+  const ready = stack.state === 'ready';
+  useEffect(() => {
+    if (ready && machine) {
+      // The rows stand without them; while the backend restarts nobody can tell.
+      machine.health().then(
+        health =>
+          setVersions(
+            Object.fromEntries(
+              Object.entries(health.services).map(([name, one]) => [name, one.detail])
+            )
+          ),
+        () => undefined
+      );
+    }
+  }, [ready]);
   return (
     <>
-      {stack.message && stack.state !== 'ready' && (
-        <p class="jp-rootbound-Muted">{stack.message}</p>
-      )}
+      {stack.message && <p class="jp-rootbound-Muted">{stack.message}</p>}
       {isDown && (
         <p>
           <Button kind="primary" onClick={onStart}>
@@ -86,12 +133,15 @@ function Services({ stack, onStart }: ServicesProps): JSX.Element {
           </Button>
         </p>
       )}
-      <ul class="jp-rootbound-Services" aria-label={trans.__('Services')}>
+      <ul class="jp-rootbound-Services" role="list" aria-label={trans.__('Services')}>
         {services.map(([name, report]) => (
           <Service
             key={name}
             name={name}
             service={typeof report === 'string' ? { state: report } : report}
+            version={versions[name]}
+            machine={machine}
+            act={act}
           />
         ))}
       </ul>
@@ -99,103 +149,136 @@ function Services({ stack, onStart }: ServicesProps): JSX.Element {
   );
 }
 
-function Service({ name, service }: { name: string; service: ServiceReport }): JSX.Element {
-  const about = service.detail ?? service.message ?? service.address ?? '';
+interface ServiceProps {
+  name: string;
+  service: ServiceReport;
+  version: string | undefined;
+  machine: Machine | null;
+  act: Act;
+}
+
+function Service({ name, service, version, machine, act }: ServiceProps): JSX.Element {
+  const trans = useTrans();
+  const [open, setOpen] = useState(false);
+  const [busy, setBusy] = useState(false);
+  const [asking, setAsking] = useState(false);
+  const about = [version ?? service.detail ?? service.message, service.address]
+    .filter(Boolean)
+    .join(' · ');
+  const restart = async (): Promise<void> => {
+    setAsking(false);
+    setBusy(true);
+    await act(() => machine?.restartService(name) ?? Promise.resolve());
+    setBusy(false);
+  };
   return (
-    <li class="jp-rootbound-Service" data-state={service.state}>
-      <span class="jp-rootbound-Service-light" aria-hidden="true" />
-      <span class="jp-rootbound-Service-name">{name}</span>
-      <span>{service.state}</span>
-      <span class="jp-rootbound-Muted" title={about}>
-        {about}
-      </span>
+    <li class="jp-rootbound-Service" data-state={busy ? 'starting' : service.state}>
+      <div class="jp-rootbound-Service-line">
+        <span class="jp-rootbound-Service-light" aria-hidden="true" />
+        <span class="jp-rootbound-Service-name">{name}</span>
+        <span>{busy ? trans.__('restarting') : service.state}</span>
+        <span class="jp-rootbound-Muted jp-rootbound-Service-about" title={about}>
+          {about}
+        </span>
+        {machine && !asking && (
+          <span class="jp-rootbound-Service-buttons">
+            <Button
+              label={trans.__('Log of %1', name)}
+              pressed={open}
+              onClick={() => setOpen(!open)}
+            >
+              {trans.__('Log')}
+            </Button>
+            <Button
+              label={trans.__('Restart %1', name)}
+              disabled={busy || service.pid === null}
+              onClick={() => setAsking(true)}
+            >
+              {trans.__('Restart')}
+            </Button>
+          </span>
+        )}
+        {asking && (
+          <span class="jp-rootbound-Service-buttons" role="group" aria-label={trans.__('Confirm')}>
+            <Button kind="danger" onClick={() => void restart()}>
+              {trans.__('Yes, restart %1', name)}
+            </Button>
+            <Button onClick={() => setAsking(false)}>{trans.__('Back')}</Button>
+          </span>
+        )}
+      </div>
+      {asking && <p class="jp-rootbound-Muted">{consequence(name, trans.__.bind(trans))}</p>}
+      {open && machine && <Log name={name} machine={machine} />}
     </li>
   );
 }
 
-interface LocalAccessProps {
-  report: LocalAccessReport;
-  onWithdraw: ((root: WritableRoot) => void) | undefined;
+/** What a restart means for people who work. */
+function consequence(name: string, say: (text: string) => string): string {
+  if (name === 'lda') {
+    return say('Runs that are at work go on from their journal, or end with LDA_LOST.');
+  }
+  return NOT_OURS.has(name)
+    ? say('Views lose their connection for some seconds and find it again.')
+    : say('What waits for it waits some seconds longer; nothing is lost.');
 }
 
-function LocalAccess({ report, onWithdraw }: LocalAccessProps): JSX.Element {
+function Log({ name, machine }: { name: string; machine: Machine }): JSX.Element {
   const trans = useTrans();
-  const { lda, roots } = report;
-  const sandbox = lda?.sandbox;
+  const [text, setText] = useState<string | null>(null);
+  const read = (): void => {
+    machine.serviceLog(name, LOG_LINES).then(setText, (reason: unknown) => {
+      setText(asProblem(reason).detail);
+    });
+  };
+  useEffect(read, [name]);
+  return (
+    <div class="jp-rootbound-Log">
+      <pre tabIndex={0} aria-label={trans.__('The end of the log of %1', name)}>
+        {text === null ? trans.__('Loading…') : text || trans.__('Nothing was written yet.')}
+      </pre>
+      <Button label={trans.__('Read the log of %1 again', name)} onClick={read}>
+        ↻
+      </Button>
+    </div>
+  );
+}
+
+function Disk({ machine }: { machine: Machine }): JSX.Element | null {
+  const trans = useTrans();
+  const [use, setUse] = useState<DiskUse | null>(null);
+  useEffect(() => {
+    // Without the backend there is nothing to show here; the services say why.
+    machine.diskUse().then(setUse, () => undefined);
+  }, []);
+  if (!use) {
+    return null;
+  }
+  const parts = Object.entries(use.disk.parts).sort(([, one], [, other]) => other - one);
+  const full = use.projects.filter(project => project.state !== 'ok');
   return (
     <>
-      <h4 class="jp-rootbound-Heading">{trans.__('Confinement of agents')}</h4>
-      {!lda?.reachable && (
-        <p class="jp-rootbound-Failure">
-          {trans.__('The local agent does not answer; attempts wait until it does.')}
-        </p>
-      )}
-      {sandbox?.tier && (
-        <p>
-          <span class="jp-rootbound-Tier" data-tier={sandbox.tier}>
-            {trans.__('Tier %1', sandbox.tier)}
-          </span>
-          {(sandbox.missing ?? []).length === 0 && (
-            <span class="jp-rootbound-Muted"> {trans.__('Nothing is missing.')}</span>
+      <h3 class="jp-rootbound-Heading">{trans.__('Disk')}</h3>
+      <p>
+        {trans.__(
+          '%1 free of %2.',
+          bytes(use.disk.free_bytes),
+          bytes(use.disk.total_bytes)
+        )}{' '}
+        <span class="jp-rootbound-Muted">
+          {parts.map(([name, size]) => `${name} ${bytes(size)}`).join(', ')}
+        </span>
+      </p>
+      {full.map(project => (
+        <p key={project.id} class="jp-rootbound-Failure">
+          {trans.__(
+            '%1 takes %2 of the %3 it may.',
+            project.name,
+            bytes(project.event_bytes + project.file_bytes),
+            bytes(project.max_bytes ?? 0)
           )}
         </p>
-      )}
-      {(sandbox?.missing ?? []).length > 0 && (
-        <>
-          <p>{trans.__('What is missing:')}</p>
-          <ul class="jp-rootbound-Missing">
-            {sandbox?.missing?.map(sentence => <li key={sentence}>{sentence}</li>)}
-          </ul>
-        </>
-      )}
-      <h4 class="jp-rootbound-Heading">{trans.__('Folders granted for writing')}</h4>
-      {(roots ?? []).length === 0 ? (
-        <p class="jp-rootbound-Muted">{trans.__('None; agents can write nowhere.')}</p>
-      ) : (
-        <ul class="jp-rootbound-Missing">
-          {roots?.map(root => (
-            <Root key={root.id} root={root} onWithdraw={onWithdraw} />
-          ))}
-        </ul>
-      )}
+      ))}
     </>
-  );
-}
-
-interface RootProps {
-  root: WritableRoot;
-  onWithdraw: ((root: WritableRoot) => void) | undefined;
-}
-
-/** A granted folder, and the way to take it back, which is asked twice: it may end runs. */
-function Root({ root, onWithdraw }: RootProps): JSX.Element {
-  const trans = useTrans();
-  const [asking, setAsking] = useState(false);
-  return (
-    <li class="jp-rootbound-Root">
-      <code>{root.canonical_path}</code>
-      {!root.is_enabled && (
-        <span class="jp-rootbound-Muted"> {trans.__('(switched off)')}</span>
-      )}
-      {onWithdraw && !asking && (
-        <Button
-          label={trans.__('Withdraw %1', root.canonical_path)}
-          onClick={() => setAsking(true)}
-        >
-          {trans.__('Withdraw…')}
-        </Button>
-      )}
-      {onWithdraw && asking && (
-        <span role="group" aria-label={trans.__('Confirm')}>
-          <span class="jp-rootbound-Muted">
-            {trans.__('Commands that use it are killed, and runs of a project in it end.')}
-          </span>{' '}
-          <Button kind="danger" onClick={() => onWithdraw(root)}>
-            {trans.__('Yes, withdraw')}
-          </Button>{' '}
-          <Button onClick={() => setAsking(false)}>{trans.__('Back')}</Button>
-        </span>
-      )}
-    </li>
   );
 }

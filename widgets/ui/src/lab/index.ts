@@ -4,37 +4,81 @@ import {
   type JupyterFrontEnd,
   type JupyterFrontEndPlugin
 } from '@jupyterlab/application';
-import { ICommandPalette } from '@jupyterlab/apputils';
+import { ICommandPalette, WidgetTracker } from '@jupyterlab/apputils';
+import { PageConfig } from '@jupyterlab/coreutils';
+import { IDocumentManager } from '@jupyterlab/docmanager';
+import { IFileBrowserFactory } from '@jupyterlab/filebrowser';
 import { ILauncher } from '@jupyterlab/launcher';
+import { IRunningSessionManagers } from '@jupyterlab/running';
+import { ISettingRegistry } from '@jupyterlab/settingregistry';
+import { IStatusBar } from '@jupyterlab/statusbar';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { HttpSource } from '../source/http';
+import { HttpMachine } from '../source/machine';
 import { CommandIDs, PALETTE_COMMANDS, addCommands } from './commands';
-import { type PanelContext, boardPanel, label } from './panels';
+import { FileCommandIDs, FilePlaces, addFileCommands, pickFolder } from './files';
+import { addNotifications } from './notify';
+import { type MainPanel, type PanelContext, boardPanel, label } from './panels';
+import { Pulse } from './pulse';
+import { addRunning } from './running';
+import { PLUGIN_ID, Settings } from './settings';
+import { StatusItem, addStatusItem } from './status';
+import { runInTerminal } from './terminal';
 import { LabTransport } from './transport';
 
 // 501 to 899 is the side bar's range for extensions.
 const SIDE_BAR_RANK = 620;
 
 const plugin: JupyterFrontEndPlugin<void> = {
-  id: '@rootbound/lab:plugin',
+  id: PLUGIN_ID,
   description: 'Task board, attempt stream, file audit and service status of Rootbound.',
   autoStart: true,
-  optional: [ICommandPalette, ILauncher, ILayoutRestorer, ITranslator],
+  optional: [
+    ICommandPalette,
+    ILauncher,
+    ILayoutRestorer,
+    ITranslator,
+    ISettingRegistry,
+    IStatusBar,
+    IRunningSessionManagers,
+    IDocumentManager,
+    IFileBrowserFactory
+  ],
   activate: (
     app: JupyterFrontEnd,
     palette: ICommandPalette | null,
     launcher: ILauncher | null,
     restorer: ILayoutRestorer | null,
-    translator: ITranslator | null
+    translator: ITranslator | null,
+    registry: ISettingRegistry | null,
+    statusBar: IStatusBar | null,
+    running: IRunningSessionManagers | null,
+    documents: IDocumentManager | null,
+    files: IFileBrowserFactory | null
   ): void => {
+    if (PageConfig.getOption('rootbound') !== 'true') {
+      // The server extension is not there: nothing of this could work, so nothing is shown.
+      return;
+    }
     const trans = (translator ?? nullTranslator).load('rootbound');
+    const transport = new LabTransport(app.serviceManager.serverSettings);
+    const run = (command: string, args = {}): void => void app.commands.execute(command, args);
     const context: PanelContext = {
-      source: new HttpSource(new LabTransport(app.serviceManager.serverSettings)),
+      source: new HttpSource(transport),
+      machine: new HttpMachine(transport),
       trans,
-      openAttempt: attemptId => void app.commands.execute(CommandIDs.openAttempt, { attemptId }),
-      openAudit: projectId => void app.commands.execute(CommandIDs.openAudit, { projectId })
+      openAttempt: attemptId => run(CommandIDs.openAttempt, { attemptId }),
+      openAudit: projectId => run(CommandIDs.openAudit, { projectId }),
+      openBoard: () => run(CommandIDs.openBoard),
+      openRoots: () => run(CommandIDs.openRoots),
+      openGuide: () => run(CommandIDs.openGuide),
+      runInTerminal: command => runInTerminal(app, command)
     };
+    const places = new FilePlaces(context, app.serviceManager.contents);
+    if (documents) {
+      context.pickFolder = () => pickFolder(documents, places, context);
+    }
 
     const side = label(
       boardPanel(context),
@@ -43,20 +87,49 @@ const plugin: JupyterFrontEndPlugin<void> = {
       trans.__('Rootbound: tasks and agents')
     );
     side.title.closable = false;
+    side.node.setAttribute('role', 'region');
+    side.node.setAttribute('aria-label', trans.__('Rootbound: tasks and agents'));
     app.shell.add(side, 'left', { rank: SIDE_BAR_RANK, type: 'Rootbound' });
     restorer?.add(side, 'rootbound-side-panel');
 
-    addCommands(app, context, side);
+    const tracker = new WidgetTracker<MainPanel>({ namespace: 'rootbound' });
+    const pulse = new Pulse(transport);
+    addCommands({ app, context, tracker }, side, pulse);
+    addFileCommands(app, context, transport, places, files);
+    void restorer?.restore(tracker, {
+      command: CommandIDs.restore,
+      args: panel => ({ ...panel.place }),
+      name: panel => panel.id
+    });
+
     const category = trans.__('Rootbound');
-    for (const command of PALETTE_COMMANDS) {
+    for (const command of [...PALETTE_COMMANDS, FileCommandIDs.grantRoot]) {
       palette?.addItem({ command, category });
     }
-    launcher?.add({
-      command: CommandIDs.openBoard,
-      category,
-      rank: 0,
-      args: { isLauncher: true }
+    for (const [rank, command] of [CommandIDs.openBoard, CommandIDs.openGuide].entries()) {
+      launcher?.add({ command, category, rank, args: { isLauncher: true } });
+    }
+
+    const settings = new Settings();
+    if (registry) {
+      // Without its settings the defaults hold.
+      settings.follow(registry, () => void pulse.look()).catch(() => undefined);
+    }
+    if (statusBar) {
+      const item = new StatusItem(pulse, context, () => run(CommandIDs.openStatus));
+      addStatusItem(statusBar, item, () => settings.statusBar, pulse);
+    }
+    if (running) {
+      addRunning(running, pulse, context);
+    }
+    addNotifications(pulse, {
+      context,
+      level: () => settings.notifications,
+      isWatched: attemptId =>
+        document.hasFocus() && app.shell.currentWidget?.id === `rootbound-attempt-${attemptId}`
     });
+    // After Lab's own first requests, so that opening Lab takes no longer.
+    void app.restored.then(() => pulse.start());
   }
 };
 

@@ -1,16 +1,18 @@
+import { MainAreaWidget } from '@jupyterlab/apputils';
+import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import type { Message } from '@lumino/messaging';
 import { TabPanel, Widget } from '@lumino/widgets';
 
-import {
-  mountAttemptStream,
-  mountAuditTable,
-  mountDiffView,
-  mountStackStatus,
-  mountTaskBoard
-} from '../mount';
+import type { GuideHooks } from '../components/guide';
 import type { Trans } from '../model/trans';
+import type { Machine } from '../source/machine';
 import type { Dispose, Source } from '../source/source';
 import { rootboundIcon } from './icons';
+
+// The views are fetched when one is first shown: opening Lab costs what the commands cost.
+const views = (): Promise<typeof import('../mount')> => import('../mount');
+const machineViews = (): Promise<typeof import('../mount_machine')> =>
+  import('../mount_machine');
 
 /**
  * A Lumino widget around one view.
@@ -19,10 +21,11 @@ import { rootboundIcon } from './icons';
  */
 export class ViewPanel extends Widget {
   private unmount: Dispose | null = null;
+  private isMounting = false;
 
   constructor(
     kind: string,
-    private readonly fill: (host: HTMLElement) => Dispose
+    private readonly fill: (host: HTMLElement) => Promise<Dispose>
   ) {
     super();
     this.addClass('jp-rootbound-Panel');
@@ -49,21 +52,75 @@ export class ViewPanel extends Widget {
     }
   }
 
+  /** Give the keyboard to the view, as Lab expects of an activated panel. */
+  protected override onActivateRequest(message: Message): void {
+    super.onActivateRequest(message);
+    const first = this.node.querySelector<HTMLElement>(
+      'button:not(:disabled), select, input, [tabindex="0"]'
+    );
+    (first ?? this.node).focus();
+  }
+
   private mountOnce(): void {
-    this.unmount ??= this.fill(this.node);
+    if (this.isMounting) {
+      return;
+    }
+    this.isMounting = true;
+    this.fill(this.node).then(
+      unmount => {
+        if (this.isDisposed) {
+          unmount();
+        } else {
+          this.unmount = unmount;
+        }
+      },
+      () => {
+        // The server went away before the view's code came; showing it again tries again.
+        this.isMounting = false;
+      }
+    );
   }
 }
 
 /** What the panels share: the server, the language, and the ways to other panels. */
-export interface PanelContext {
+export interface PanelContext extends GuideHooks {
   source: Source;
+  machine: Machine;
   trans: Trans;
   openAttempt(attemptId: string): void;
   openAudit(projectId: string): void;
+  openBoard(): void;
+  openRoots(): void;
+  openGuide(): void;
+}
+
+/** The command that shows a panel in the main area, and its arguments: what a layout keeps. */
+export interface PanelPlace {
+  command: string;
+  args: ReadonlyPartialJSONObject;
+}
+
+/** A panel of the main area that knows how it is opened again after a reload. */
+export class MainPanel extends MainAreaWidget {
+  constructor(
+    content: Widget,
+    id: string,
+    readonly place: PanelPlace
+  ) {
+    super({ content });
+    this.toolbar.hide();
+    this.id = id;
+    this.title.icon = content.title.icon;
+    this.title.label = content.title.label;
+    this.title.caption = content.title.caption;
+    this.title.closable = true;
+  }
 }
 
 export function boardPanel(context: PanelContext): ViewPanel {
-  return new ViewPanel('board', host => mountTaskBoard(host, context.source, context));
+  return new ViewPanel('board', async host =>
+    (await views()).mountTaskBoard(host, context.source, context)
+  );
 }
 
 /** An attempt's stream, changes and audit, as tabs. */
@@ -74,16 +131,20 @@ export function attemptPanel(context: PanelContext, attemptId: string): TabPanel
   const tabs: [string, ViewPanel][] = [
     [
       trans.__('Stream'),
-      new ViewPanel('stream', host => mountAttemptStream(host, source, attemptId, { trans }))
+      new ViewPanel('stream', async host =>
+        (await views()).mountAttemptStream(host, source, attemptId, { trans })
+      )
     ],
     [
       trans.__('Changes'),
-      new ViewPanel('diff', host => mountDiffView(host, source, attemptId, { trans }))
+      new ViewPanel('diff', async host =>
+        (await views()).mountDiffView(host, source, attemptId, { trans })
+      )
     ],
     [
       trans.__('Audit'),
-      new ViewPanel('audit', host =>
-        mountAuditTable(host, source, { attempt: attemptId }, { trans })
+      new ViewPanel('audit', async host =>
+        (await views()).mountAuditTable(host, source, { attempt: attemptId }, { trans })
       )
     ]
   ];
@@ -97,12 +158,34 @@ export function attemptPanel(context: PanelContext, attemptId: string): TabPanel
 export function auditPanel(context: PanelContext, projectId: string | null): ViewPanel {
   const { source, trans } = context;
   const scope = projectId === null ? {} : { project: projectId };
-  return new ViewPanel('audit', host => mountAuditTable(host, source, scope, { trans }));
+  return new ViewPanel('audit', async host =>
+    (await views()).mountAuditTable(host, source, scope, { trans })
+  );
 }
 
 export function stackPanel(context: PanelContext): ViewPanel {
-  const { source, trans } = context;
-  return new ViewPanel('stack', host => mountStackStatus(host, source, { trans }));
+  return new ViewPanel('stack', async host =>
+    (await views()).mountStackStatus(host, context.source, context)
+  );
+}
+
+export function rootsPanel(context: PanelContext): ViewPanel {
+  const { source, machine } = context;
+  return new ViewPanel('roots', async host =>
+    (await machineViews()).mountRoots(host, source, machine, context)
+  );
+}
+
+export function costPanel(context: PanelContext): ViewPanel {
+  return new ViewPanel('cost', async host =>
+    (await machineViews()).mountCost(host, context.machine, null, context)
+  );
+}
+
+export function guidePanel(context: PanelContext): ViewPanel {
+  return new ViewPanel('guide', async host =>
+    (await machineViews()).mountGuide(host, context.machine, context)
+  );
 }
 
 /** Give a panel its place in the shell: id, icon and words. */

@@ -21,7 +21,7 @@ export class LabTransport implements Transport {
     try {
       response = await ServerConnection.makeRequest(url, init, this.settings);
     } catch {
-      throw new ProblemError('The Jupyter server does not answer.', 'network');
+      throw new ProblemError('The Jupyter server does not answer.', 'offline');
     }
     const text = await response.text();
     const data = decode(text);
@@ -29,6 +29,14 @@ export class LabTransport implements Transport {
       throw problemFrom(response.status, data, response.headers.get('Retry-After'));
     }
     return data;
+  }
+
+  httpUrl(path: string): string {
+    const url = new URL(URLExt.join(this.settings.baseUrl, PREFIX) + `/${path}`);
+    if (this.settings.appendToken && this.settings.token) {
+      url.searchParams.set('token', this.settings.token);
+    }
+    return url.toString();
   }
 
   socketUrl(path: string): string {

@@ -40,3 +40,20 @@ export function plainOutput(text: string): string {
   const lines = text.replace(ESCAPES, '').replace(/\r+\n/g, '\n').split('\n');
   return lines.map(line => line.slice(line.lastIndexOf('\r') + 1)).join('\n');
 }
+
+/** A size: `512 B`, `3.4 MB`, `12 GB`. */
+export function bytes(count: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let size = count;
+  let unit = 0;
+  while (size >= 1000 && unit < units.length - 1) {
+    size /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 || size >= 100 ? Math.round(size) : size.toFixed(1)} ${units[unit]}`;
+}
+
+/** Money in US dollars, with as many places as it needs: `$0.0042`, `$1.25`. */
+export function money(dollars: number): string {
+  return `$${dollars.toFixed(dollars !== 0 && dollars < 0.1 ? 4 : 2)}`;
+}

@@ -4,7 +4,7 @@ export class ProblemError extends Error {
 
   /**
    * @param detail One sentence that says what happened and what to do.
-   * @param code The problem's code from the server, or one of ours: `network`, `absent`,
+   * @param code The problem's code from the server, or one of ours: `network`, `offline`, `absent`,
    *   `snapshot`, `timeout`, `closed`, `http`.
    * @param status HTTP status; 0 when there was no answer.
    * @param retryAfter Seconds to wait before asking again, when the answer said so.
@@ -20,7 +20,7 @@ export class ProblemError extends Error {
 
   /** Whether the services do not answer now but may soon, so that asking again is right. */
   get isPassing(): boolean {
-    return this.status === 503;
+    return this.status === 503 || this.code === 'offline';
   }
 
   /** Whether nobody starts the services until told to. */

@@ -280,11 +280,23 @@ export interface StackReport {
   rootbound?: string;
   started_at?: string | null;
   services?: { readonly [name: string]: ServiceReport | string };
+  autostart?: string;
+  /** The folder that Jupyter's file browser shows, on this machine. */
+  files_root?: string | null;
+  /** The Python of this installation. */
+  python?: string;
+}
+
+/** A promise of the confinement, and what keeps it here; null when nothing does. */
+export interface GuaranteeReport {
+  title: string;
+  by: string | null;
 }
 
 export interface SandboxReport {
   tier?: string;
   missing?: string[];
+  guarantees?: GuaranteeReport[];
 }
 
 export interface LdaReport {
@@ -294,6 +306,9 @@ export interface LdaReport {
   sandbox?: SandboxReport;
   outbox_depth?: number;
   live_runs?: number;
+  /** Places that no grant opens, those that exist on this machine. */
+  protected?: string[];
+  detail?: string;
 }
 
 export interface WritableRoot {

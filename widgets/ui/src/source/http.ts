@@ -18,11 +18,13 @@ import type {
   Task
 } from '../model/types';
 import { watchDenials } from './denials';
+import { type AuditFacts, HttpAuditFacts } from './machine';
 import { keepSocket } from './socket';
 import type { Dispose, EventSink, Source, TaskSink } from './source';
-import type { Transport } from './transport';
+import { type Transport, query } from './transport';
 
 const PAGE = 200;
+const AUDIT_PAGE = 1000;
 
 interface ListAnswer<T> {
   results: T[];
@@ -50,22 +52,14 @@ function acknowledge(frame: unknown, send: (frame: unknown) => void): void {
   }
 }
 
-function query(fields: { readonly [key: string]: string | number | null | undefined }): string {
-  const params = new URLSearchParams();
-  for (const [key, value] of Object.entries(fields)) {
-    if (value !== null && value !== undefined && value !== '') {
-      params.set(key, String(value));
-    }
-  }
-  const text = params.toString();
-  return text ? `?${text}` : '';
-}
-
 /** REST and WebSocket through Jupyter's `{base_url}rootbound/` prefix. */
 export class HttpSource implements Source {
   readonly live = signal(true);
+  readonly auditFacts: AuditFacts;
 
-  constructor(private readonly transport: Transport) {}
+  constructor(private readonly transport: Transport) {
+    this.auditFacts = new HttpAuditFacts(transport);
+  }
 
   async listProjects(): Promise<Project[]> {
     return this.all<Project>('api/projects/');
@@ -157,7 +151,9 @@ export class HttpSource implements Source {
   }
 
   async listAudit(filter: AuditQuery, cursor: string | null): Promise<AuditPage> {
-    const path = `api/audit/logs/${query({ ...filter, limit: PAGE, cursor })}`;
+    // Who goes on reading goes far: the first page is quick, the others are large.
+    const limit = cursor === null ? PAGE : AUDIT_PAGE;
+    const path = `api/audit/logs/${query({ ...filter, limit, cursor })}`;
     return (await this.transport.request('GET', path)) as AuditPage;
   }
 

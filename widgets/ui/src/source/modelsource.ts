@@ -1,6 +1,7 @@
 import type { ReadonlySignal } from '@preact/signals';
 
 import { sameFilter } from '../model/filter';
+import type { AuditVerification } from '../model/machine';
 import { ProblemError } from '../model/problem';
 import type {
   AccessQuery,
@@ -12,12 +13,15 @@ import type {
   AuditPage,
   AuditQuery,
   AuditRow,
+  AuditTimeline,
+  AuditTree,
   Diff,
   Project,
   StackStatus,
   Task
 } from '../model/types';
 import { Comm, type WidgetModel } from './comm';
+import type { AuditFacts } from './machine';
 import type { Dispose, EventSink, Source, TaskSink } from './source';
 
 /** The `_state` trait: each widget fills the part that its view shows. */
@@ -43,6 +47,13 @@ interface AuditAnswer {
 /** A notebook widget's model: state from its traits, changes by custom messages. */
 export class ModelSource implements Source {
   readonly live: ReadonlySignal<boolean>;
+  readonly auditFacts: AuditFacts = {
+    timeline: async filter => (await this.act('timeline', { filter })) as AuditTimeline,
+    tree: async (filter, path) => (await this.act('tree', { filter, path })) as AuditTree,
+    verify: async () => (await this.act('verify', {})) as AuditVerification,
+    // A notebook may be opened where no server answers.
+    address: () => null
+  };
   private readonly comm: Comm;
   /** The attempt as last pushed, when that is newer than the state. */
   private pushedAttempt: Attempt | null = null;

@@ -15,6 +15,7 @@ import type {
   Task
 } from '../model/types';
 import type { ProblemError } from '../model/problem';
+import type { AuditFacts } from './machine';
 
 /** State of a live connection, as shown to the user. */
 export type Link = 'connecting' | 'live' | 'lost';
@@ -67,6 +68,8 @@ export interface Source {
 
   listAudit(query: AuditQuery, cursor: string | null): Promise<AuditPage>;
   countAudit(query: AuditQuery): Promise<AuditCount[]>;
+  /** The other views of the audit log. */
+  readonly auditFacts: AuditFacts;
 
   /** Requests for access, newest first. */
   listAccessRequests(query: AccessQuery): Promise<AccessRequest[]>;

@@ -10,6 +10,23 @@ export interface Transport {
    */
   request(method: string, path: string, body?: unknown): Promise<unknown>;
 
+  /** The full address of a path below the Rootbound prefix, for links. */
+  httpUrl(path: string): string;
+
   /** The full WebSocket address of a path below the Rootbound prefix. */
   socketUrl(path: string): string;
+}
+
+/** Fields as a query with its question mark; empty ones are left out. */
+export function query(fields: {
+  readonly [key: string]: string | number | null | undefined;
+}): string {
+  const params = new URLSearchParams();
+  for (const [key, value] of Object.entries(fields)) {
+    if (value !== null && value !== undefined && value !== '') {
+      params.set(key, String(value));
+    }
+  }
+  const text = params.toString();
+  return text ? `?${text}` : '';
 }

@@ -9,7 +9,11 @@ const RETRY_S = 2;
 
 /** State of the audit table: the rows fetched so far, and the way to the next page. */
 export class AuditStore {
-  readonly rows = signal<readonly AuditRow[]>([]);
+  /** The rows fetched so far; it grows in place, and `count` tells of it. */
+  readonly rows: AuditRow[] = [];
+  readonly count = signal(0);
+  /** Counts changes of the rows, those that leave their number as well. */
+  readonly revision = signal(0);
   readonly counts = signal<readonly AuditCount[]>([]);
   readonly filter = signal<AuditQuery>({});
   readonly loading = signal(false);
@@ -27,8 +31,13 @@ export class AuditStore {
    */
   constructor(
     private readonly source: Source,
-    private readonly scope: AuditQuery
+    readonly scope: AuditQuery
   ) {}
+
+  /** What is shown: the scope and what narrows it. */
+  get query(): AuditQuery {
+    return { ...this.filter.value, ...this.scope };
+  }
 
   open(): Promise<void> {
     this.filter.value = this.source.sharedAuditFilter() ?? {};
@@ -77,13 +86,22 @@ export class AuditStore {
     const { generation } = this;
     this.loading.value = true;
     try {
-      const page = await this.source.listAudit({ ...this.scope, ...this.filter.value }, this.cursor);
+      const page = await this.source.listAudit(this.query, this.cursor);
       if (generation !== this.generation) {
         return;
       }
       this.cursor = page.next;
       batch(() => {
-        this.rows.value = this.pages === 0 ? page.results : [...this.rows.value, ...page.results];
+        if (this.pages === 0) {
+          // Other rows may be as many: the list is emptied so that the view sees a change.
+          this.rows.length = 0;
+          this.count.value = 0;
+        }
+        for (const row of page.results) {
+          this.rows.push(row);
+        }
+        this.count.value = this.rows.length;
+        this.revision.value += 1;
         this.pages += 1;
         this.complete.value = page.next === null;
         this.problem.value = null;

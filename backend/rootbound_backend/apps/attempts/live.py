@@ -1,0 +1,64 @@
+"""What is at work now, in one look: for status bars and lists of running things."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from rootbound_backend.apps.attempts.models import LIVE_STATUSES, Attempt, AttemptStatus
+from rootbound_backend.apps.local_access.access_models import AccessRequest
+from rootbound_backend.views import UserView, current_user
+
+__all__ = ["LiveView"]
+
+MAX_SHOWN = 200
+
+
+class LiveAttemptSerializer(serializers.ModelSerializer[Attempt]):
+    """An attempt that is at work, or waits for its review."""
+
+    task = serializers.UUIDField(source="task_id")
+    task_title = serializers.CharField(source="task.title")
+    project = serializers.UUIDField(source="task.project_id")
+    project_name = serializers.CharField(source="task.project.name")
+
+    class Meta:
+        """Options."""
+
+        model = Attempt
+        fields = [
+            "id", "number", "status", "task", "task_title", "project", "project_name",
+            "started_at", "denied_count", "waiting_for",
+        ]  # fmt: skip
+
+
+class LiveSerializer(serializers.Serializer[Any]):
+    """What is at work, and what waits for the user."""
+
+    live = LiveAttemptSerializer(many=True)
+    reviews = LiveAttemptSerializer(many=True)
+    pending_requests = serializers.IntegerField(help_text="Requests for access to decide.")
+
+
+class LiveView(UserView):
+    """What is at work now."""
+
+    @extend_schema(operation_id="live", responses=LiveSerializer)
+    def get(self, request: Request) -> Response:
+        """Return attempts at work and those that wait for a review, oldest first."""
+        user = current_user(request)
+        own = Attempt.objects.filter(task__project__owner=user).select_related("task__project")
+        waiting = AccessRequest.objects.filter(
+            attempt__task__project__owner=user, status="PENDING", attempt__status__in=LIVE_STATUSES
+        )
+        ordered = own.order_by("created_at", "id")
+        found = {
+            "live": ordered.filter(status__in=LIVE_STATUSES)[:MAX_SHOWN],
+            "reviews": ordered.filter(status=AttemptStatus.REVIEW)[:MAX_SHOWN],
+            "pending_requests": waiting.count(),
+        }
+        return Response(LiveSerializer(found).data)
