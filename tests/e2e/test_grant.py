@@ -64,8 +64,12 @@ def test_denied_write_is_granted_in_the_audit_table(
         expect(row(audit, f"Write in {exports}")).to_contain_text("granted for this task")
         decided.set()
 
-        wait_for(target.exists, within_s=60, what="the next command to write the file")
-        assert target.read_text() == "total,5\n"
+        # The shell makes the file before it writes.
+        wait_for(
+            lambda: target.exists() and target.read_text() == "total,5\n",
+            within_s=60,
+            what="the next command to write the file",
+        )
         expect(denied.filter(has_text="report.csv").first).to_contain_text("granted since")
         screenshot(page, "audit-granted")
 
