@@ -18,7 +18,9 @@ def test_live_attempts_reviews_and_requests(client: Any, user: Any, other: Any) 
     done = make_attempt(user, make_task(project, "Done"))
     Attempt.objects.filter(pk=running.pk).update(status=AttemptStatus.RUNNING)
     Attempt.objects.filter(pk=review.pk).update(status=AttemptStatus.REVIEW, head_commit="a" * 40)
-    Attempt.objects.filter(pk=done.pk).update(status=AttemptStatus.SUCCESS, head_commit="b" * 40)
+    Attempt.objects.filter(pk=done.pk).update(
+        status=AttemptStatus.SUCCESS, head_commit="b" * 40, completed_at=timezone.now()
+    )
     for attempt in (running, done):
         AccessRequest.objects.create(
             attempt=attempt,
