@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,33 +20,54 @@ from tests.integration.lda.lda_support import git, run_payload, wait_for
 
 # The interpreter of this session has pytest; an environment for each attempt would take minutes.
 TEST = (
-    f"PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTHONPATH=src {sys.executable} -m pytest -q "
+    f"PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTHONPATH=src:. {sys.executable} -m pytest -q "
     "-p no:cacheprovider --confcutdir ."
 )
 DONE = Turn(calls=(ToolCall("finish", {"status": "done", "summary": "As released."}),))
 
 
-def tree(folder: Path, package: str, version: str) -> Path:
-    """Download and unpack one source release."""
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
-    subprocess.run([*command, "-d", str(folder), f"{package}=={version}"], check=True)
-    with tarfile.open(folder / f"{package}-{version}.tar.gz") as archive:
-        unpack_archive(archive, folder)
-    return folder / f"{package}-{version}"
+class Pair(NamedTuple):
+    """Two neighbouring releases; the tests of the later one are red on the earlier one."""
+
+    package: str
+    old: str
+    new: str
+    tests: str
+    source: str = "src"
 
 
-@pytest.mark.parametrize(
-    ("provider", "package", "old", "new", "tests"),
-    [
-        ("GLM", "itsdangerous", "2.1.2", "2.2.0", "tests/test_itsdangerous/test_serializer.py"),
-        ("GLM", "cachetools", "7.0.2", "7.0.3", "tests/test_cachedmethod.py"),
-    ],
-)
+PAIRS = [
+    Pair("sqlparse", "0.5.4", "0.5.5", "tests/test_split.py", "."),
+    Pair("cachetools", "7.0.2", "7.0.3", "tests/test_cachedmethod.py"),
+    Pair("tomlkit", "0.13.2", "0.13.3", "tests/test_toml_document.py tests/test_items.py", "."),
+    Pair("itsdangerous", "2.1.2", "2.2.0", "tests/test_itsdangerous/test_serializer.py"),
+]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Download and unpack a source release, once for both wires."""
+    folder = tmp_path_factory.mktemp("releases")
+
+    @lru_cache
+    def unpacked(package: str, version: str) -> Path:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary"]
+        subprocess.run([*command, ":all:", "-d", str(folder), f"{package}=={version}"], check=True)
+        with tarfile.open(folder / f"{package}-{version}.tar.gz") as archive:
+            unpack_archive(archive, folder)
+        return folder / f"{package}-{version}"
+
+    return unpacked
+
+
+@pytest.mark.parametrize("provider", ["GLM", "GEMINI"])
+@pytest.mark.parametrize("pair", PAIRS, ids=[pair.package for pair in PAIRS])
 def test_a_release_is_repaired_to_its_successor(
-    provider: str, package: str, old: str, new: str, tests: str,
+    provider: str, pair: Pair, tree: Callable[[str, str], Path],
     tmp_path: Path, lda: Any, receiver: Any, stub: Any,
 ) -> None:  # fmt: skip
-    before, after = (tree(tmp_path, package, version) for version in (old, new))
+    package, old, new, tests, source = pair
+    before, after = tree(package, old), tree(package, new)
     repo = tmp_path / "granted" / package
     shutil.copytree(before, repo, ignore=shutil.ignore_patterns("*.egg-info", "PKG-INFO"))
     shutil.rmtree(repo / "tests")
@@ -56,7 +79,7 @@ def test_a_release_is_repaired_to_its_successor(
         git(repo, *command)
     names = sorted(
         str(path.relative_to(after))
-        for path in (after / "src" / package).rglob("*.py")
+        for path in (after / source / package).rglob("*.py")
         if (before / path.relative_to(after)).read_bytes() != path.read_bytes()
     )
     edits = [

@@ -193,6 +193,9 @@ def test_gemini_order_rules(http: httpx.Client) -> None:
         [answers("ls")],
     ):
         assert generate(http, history).status_code == 400, history
+    # After the answers to its calls, and only there, the user may speak in a content of its own.
+    assert generate(http, [HI, turn, answers("ls", "pwd"), HI]).status_code == 200
+    assert generate(http, [HI, turn, answers("ls", "pwd"), HI, HI]).status_code == 400
 
 
 def test_gemini_forced_call_needs_a_call_and_stream_needs_sse(http: httpx.Client) -> None:

@@ -99,24 +99,6 @@ def parse(body: object, *, route: str, model: str, stream: bool, key: bytes) -> 
     contents = [as_object(c, "A content") for c in as_list(request.get("contents"), "contents")]
     if not contents:
         raise BadRequest("contents is not specified.")
-    messages: list[Message] = []
-    open_calls: tuple[ToolCall, ...] = ()
-    for index, content in enumerate(contents):
-        expected = "model" if index % 2 else "user"
-        role = content.get("role", "user")
-        if role not in ("user", "model", "function"):
-            raise BadRequest(f"Please use a valid role: user, model. Got {role!r}.")
-        if ("user" if role == "function" else role) != expected:
-            raise BadRequest("Please ensure that multiturn requests alternate user and model.")
-        if expected == "model":
-            message = _model_message(content, key)
-            open_calls = message.calls
-            messages.append(message)
-        else:
-            messages.extend(_user_messages(content, open_calls))
-            open_calls = ()
-    if open_calls:
-        raise BadRequest("Please ensure that the last turn answers every function call.")
     config = as_object(
         get(as_object(get(request, "toolConfig") or {}, "toolConfig"), "functionCallingConfig")
         or {},
@@ -128,11 +110,40 @@ def parse(body: object, *, route: str, model: str, stream: bool, key: bytes) -> 
         route=route,
         model=model,
         system="\n\n".join(str(part.get("text", "")) for part in _parts(instruction)),
-        messages=tuple(messages),
+        messages=tuple(_history(contents, key)),
         tools=_tools(request),
         stream=stream,
         must_call=config.get("mode") == "ANY",
     )
+
+
+def _history(contents: Sequence[Mapping[str, Any]], key: bytes) -> list[Message]:
+    messages: list[Message] = []
+    open_calls: tuple[ToolCall, ...] = ()
+    previous = "model"
+    answered = False
+    for content in contents:
+        role = content.get("role", "user")
+        if role not in ("user", "model", "function"):
+            raise BadRequest(f"Please use a valid role: user, model. Got {role!r}.")
+        role = "user" if role == "function" else role
+        # The one exception: what the user says after function responses stands in a content of
+        # its own, because Gemini 3 may ignore text in the same one.
+        if role == previous and not (role == "user" and answered):
+            raise BadRequest("Please ensure that multiturn requests alternate user and model.")
+        previous = role
+        if role == "model":
+            message = _model_message(content, key)
+            open_calls = message.calls
+            messages.append(message)
+        else:
+            messages.extend(_user_messages(content, open_calls))
+        answered = role == "user" and bool(open_calls)
+        if role == "user":
+            open_calls = ()
+    if open_calls:
+        raise BadRequest("Please ensure that the last turn answers every function call.")
+    return messages
 
 
 def _parts(content: Mapping[str, Any]) -> list[dict[str, Any]]:
