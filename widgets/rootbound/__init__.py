@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         connect_async,
     )
     from .client import Client, connect
+    from .costs import Costs
     from .errors import (
         AuthenticationError,
         ConflictError,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     )
     from .models import Agent, AuditEntry, AuditSummary, Diff, Event, Gate, Root, Status
     from .objects import Attempt, Decomposition, Project, Task
-    from .widgets import AttemptStream, AuditTable, DiffView, StackStatus, TaskBoard
+    from .widgets import AttemptStream, AuditTable, CostChart, DiffView, StackStatus, TaskBoard
 
 _MODULES = {
     "access": ("AccessRequest", "AsyncAccessRequest"),
@@ -56,6 +57,7 @@ _MODULES = {
         "connect_async",
     ),
     "client": ("Client", "connect"),
+    "costs": ("Costs",),
     "errors": (
         "AuthenticationError",
         "ConflictError",
@@ -82,7 +84,7 @@ _MODULES = {
         "Status",
     ),
     "objects": ("Attempt", "Decomposition", "Project", "Task"),
-    "widgets": ("AttemptStream", "AuditTable", "DiffView", "StackStatus", "TaskBoard"),
+    "widgets": ("AttemptStream", "AuditTable", "CostChart", "DiffView", "StackStatus", "TaskBoard"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -104,6 +106,8 @@ __all__ = [
     "Client",
     "ConflictError",
     "ConnectionFailedError",
+    "CostChart",
+    "Costs",
     "Decomposition",
     "DecompositionFailedError",
     "DetachedInterrupt",

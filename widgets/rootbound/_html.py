@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .costs import Costs
     from .models import AuditEntry, AuditSummary, BaseAttempt, BaseDecomposition, Diff, Event, Gate
 
 COLUMNS = ("TODO", "IN_PROGRESS", "REVIEW", "DONE")
@@ -267,6 +268,28 @@ def audit_summary(item: AuditSummary) -> str:
         for row in item.counts
     ]
     return section("Audit summary", table(("operation", "result", "count"), rows))
+
+
+def costs(item: Costs, title: str = "Cost") -> str:
+    """Return tokens and money by project and role, and the sums."""
+    sums: dict[tuple[str, str], list[float]] = {}
+    for row in item.results:
+        tokens = row["input_tokens"] + row["output_tokens"]
+        known = sums.setdefault((row["project_name"], row["role"]), [0, 0, 0, 0])
+        for index, value in enumerate((row["runs"], tokens, row["cost_usd"], row["unpriced_runs"])):
+            known[index] += value
+    rows = [
+        (
+            escape(project),
+            escape(role),
+            escape(int(runs)),
+            escape(f"{int(tokens):,}"),
+            escape(f"${money:.4f}" + (f" and {int(unpriced)} unpriced" if unpriced else "")),
+        )
+        for (project, role), (runs, tokens, money, unpriced) in sorted(sums.items())
+    ]
+    note = f"{item.since} to {item.until}: ${item.cost_usd:.4f}, {item.tokens:,} tokens"
+    return section(title, table(("project", "role", "runs", "tokens", "US $"), rows), note=note)
 
 
 def status(raw: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from . import _flows as flows
 from . import _operations as ops
-from . import models, stream
+from . import costs, models, stream
 from ._transport import AsyncTransport, Flow, call
 from .access import AsyncAsking, AsyncClientAsking
 from .audit import AsyncAuditQuery
@@ -144,6 +144,16 @@ class AsyncClient(AsyncClientCare, AsyncClientAsking):
             models.AuditSummary, None, "audit", "summary", attempt=attempt, project=project
         )
         return await self._call(operation)
+
+    async def costs(
+        self,
+        *,
+        project: str | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+    ) -> costs.Costs:
+        """As `Client.costs`."""
+        return await self._call(costs.operation(project, since, until))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 from . import _flows as flows
 from . import _html as html
 from . import _operations as ops
-from . import models
+from . import costs, models
 from ._transport import Flow, SyncTransport, call
 from .access import AccessRequest
 from .audit import AuditQuery
@@ -238,6 +238,29 @@ class Client(ClientCare):
                 models.AuditSummary, None, "audit", "summary", attempt=attempt, project=project
             )
         )
+
+    def costs(
+        self,
+        *,
+        project: str | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+    ) -> costs.Costs:
+        """Return tokens and money by day, project and role.
+
+        Parameters
+        ----------
+        project : str or None, default None
+            Id of one project; None for all of yours.
+        since, until : datetime.date or str or None, default None
+            First and last day, as ``YYYY-MM-DD``; None is 29 days back, and today.
+
+        Returns
+        -------
+        Costs
+            The rows, and `df` for a table.
+        """
+        return self._call(costs.operation(project, since, until))
 
 
 class Projects:

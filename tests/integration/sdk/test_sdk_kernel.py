@@ -6,6 +6,7 @@ import queue
 import time
 from pathlib import Path
 
+import nbconvert
 import nbformat
 import papermill
 import pytest
@@ -151,6 +152,43 @@ def test_quickstart_under_papermill(server, tmp_path):
     for text in ("Papermill", "Fix the parser", "line 5", "pytest -q", "a.py", "/etc/shadow"):
         assert text in shown
     assert "widget-view" in shown
+
+
+def test_widgets_are_saved_once_and_converted(server, tmp_path):
+    """Executed by papermill and converted by nbconvert: one script a kind, and a readable table."""
+    project = server.state.project(name="Saved")
+    task = server.state.task(project, title="Kept in the file", status="REVIEW")
+    attempt = server.state.attempt(task, events=3, status="REVIEW")
+    server.state.audited(2, result="DENIED", path="/etc/shadow")
+    code = (
+        "import ipywidgets, rootbound as rb\n"
+        "client = rb.connect()\n"
+        "project = client.projects.find()\n"
+        f"attempt = client.attempt({attempt['id']!r})\n"
+        "boards = [rb.TaskBoard(project) for _ in range(4)]\n"
+        "tab = ipywidgets.Tab([rb.AttemptStream(attempt), rb.AuditTable(project)])\n"
+        "display(ipywidgets.HBox(boards[:2]), tab, boards[2])\n"
+        "display(rb.DiffView(attempt), rb.CostChart(project), rb.StackStatus(client))\n"
+    )
+    source = tmp_path / "in.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), source)
+    out = tmp_path / "out.ipynb"
+    papermill.execute_notebook(source, out, progress_bar=False, kernel_name="python3")
+    saved = nbformat.read(out, 4)
+    models = saved.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    scripts = [model["state"]["script"] for model in models.values() if "script" in model["state"]]
+    assert len(scripts) == len(set(scripts)) == 6
+    assert max(len(model["state"].get("_esm", "")) for model in models.values()) < 4000
+    assert out.stat().st_size < sum(map(len, scripts)) + 400_000
+
+    page, _ = nbconvert.HTMLExporter().from_notebook_node(saved)
+    digests = [model["state"]["digest"] for model in models.values() if "digest" in model["state"]]
+    assert [page.count(digest) for digest in digests] == [1] * 6
+    assert page.count("widget-view+json") >= 6
+    # Viewers without widgets take the table that is beside each view.
+    text, _ = nbconvert.MarkdownExporter().from_notebook_node(saved)
+    for shown in ("Kept in the file", "(snapshot)"):
+        assert shown in text
 
 
 def test_quickstart_without_a_project(server, tmp_path):

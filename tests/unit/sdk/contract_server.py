@@ -37,6 +37,7 @@ class State:
         self.scheme = "bearer"
         self.projects, self.tasks, self.attempts, self.events = {}, {}, {}, {}
         self.decompositions, self.roots, self.agents, self.audit = {}, {}, {}, []
+        self.costs = []
         self.requests = []
         self.keys = {}
         self.acks = []
@@ -206,6 +207,9 @@ class ContractServer:
             case "GET", ["local-access", "status"]:
                 lda = {"reachable": True, "version": "1", "sandbox": {"tier": "A", "missing": []}}
                 return JSONResponse({"lda": lda, "roots": list(state.roots.values())})
+            case "GET", ["costs"]:
+                days = {"since": query.get("since", ""), "until": ""}
+                return JSONResponse({**days, "results": state.costs})
             case "GET", ["audit", "summary"]:
                 return JSONResponse({"counts": self.counts(query)})
             case "GET", ["audit", "logs"]:

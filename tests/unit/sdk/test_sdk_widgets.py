@@ -10,11 +10,12 @@ from unittest import mock
 
 import comm
 import pytest
+import traitlets
 from comm.base_comm import BaseComm
 from contract_server import problem
 
 import rootbound as rb
-from rootbound.widgets import base, feed
+from rootbound.widgets import bundle, feed
 
 
 class FakeComm(BaseComm):
@@ -60,10 +61,13 @@ def fake_comm(monkeypatch):
 def static(monkeypatch, tmp_path):
     folder = tmp_path / "static"
     folder.mkdir()
-    for name in ("task_board", "attempt_stream", "audit_table", "diff_view", "stack_status"):
+    for name in (
+        "task_board", "attempt_stream", "audit_table", "cost_chart", "diff_view", "stack_status",
+        "loader",
+    ):  # fmt: skip
         (folder / f"{name}.js").write_text(f"export default {{}} // {name}")
         (folder / f"{name}.css").write_text(f".{name} {{}}")
-    monkeypatch.setattr(base, "STATIC", folder)
+    monkeypatch.setattr(bundle, "STATIC", folder)
     return folder
 
 
@@ -138,11 +142,15 @@ def test_every_message_is_answered(server, project):
 def test_front_end_cannot_write_code_or_state(project, static):
     widget = rb.TaskBoard(project)
     line = shown(widget)
-    before = (widget._esm, widget._css, widget._state, widget._view_module)
-    assert "task_board" in widget._esm
-    evil = {"_esm": "evil()", "_css": "evil", "_state": {}, "_view_module": "evil"}
+    before = (widget._esm, widget._bundle, widget._state, widget._view_module)
+    assert "loader" in widget._esm
+    assert "task_board" in widget._bundle.script
+    evil = {"_esm": "evil()", "_bundle": "IPY_MODEL_evil", "_state": {}, "_view_module": "evil"}
     line.receive({"method": "update", "state": {**evil, "theme": "dark"}, "buffer_paths": []})
-    assert (widget._esm, widget._css, widget._state, widget._view_module) == before
+    assert (widget._esm, widget._bundle, widget._state, widget._view_module) == before
+    holder = widget._bundle
+    holder.comm.receive({"method": "update", "state": {"script": "evil()"}, "buffer_paths": []})
+    assert "evil" not in holder.script
     assert widget.theme == "dark"
     assert "evil" not in str(line.sent)
     widget.close()
@@ -358,3 +366,69 @@ def test_feed_reports_problems_and_recovers(monkeypatch):
     assert taken == ["back"]
     assert [str(error) for error in failed] == ["away", "The live view stopped: a bug"]
     assert threading.current_thread() is threading.main_thread()
+
+
+def test_widgets_of_a_kind_share_one_script(project, client):
+    boards = [rb.TaskBoard(project) for _ in range(3)]
+    audit = rb.AuditTable(project)
+    assert len({board._bundle.model_id for board in boards}) == 1
+    assert audit._bundle is not boards[0]._bundle
+    saved = [widget.get_state() for widget in (*boards, audit)]
+    assert all("task_board" not in str(state["_esm"]) for state in saved)
+    assert saved[0]["_bundle"] == f"IPY_MODEL_{boards[0]._bundle.model_id}"
+    # A host in which models cannot find each other asks the widget itself.
+    assert "task_board" in boards[0].comm.ask("bundle")["result"]["script"]
+    boards[0]._bundle.close()
+    again = rb.TaskBoard(project)
+    assert again._bundle.comm is not None
+    for widget in (*boards, audit, again):
+        widget.close()
+
+
+def test_audit_filter_is_read_set_and_checked(server, project):
+    server.state.audited(3)
+    server.state.audited(2, result="DENIED")
+    widget = rb.AuditTable(project, filter={"result": "DENIED"})
+    assert len(widget._state["rows"]) == 2
+    line = shown(widget)
+    seen = []
+    widget.observe(lambda change: seen.append(change["new"]), "filter")
+    acted = []
+    widget.on_action(lambda _widget, name, params: acted.append((name, params)))
+    line.ask("set_filter", {"filter": {"result": "ALLOWED", "operation": ""}})
+    assert widget.filter == seen[-1] == {"result": "ALLOWED"}
+    assert acted == [("set_filter", {"filter": {"result": "ALLOWED", "operation": ""}})]
+    widget.filter = {}
+    assert len(widget._state["rows"]) == 5
+    assert widget._state["filter"] == {}
+    with pytest.raises(traitlets.TraitError, match="no filter user; there are operation"):
+        widget.filter = {"user": "root"}
+    assert widget.filter == {}
+    line.ask("set_filter", {"filter": 7})
+    assert len(acted) == 1
+    widget.close()
+
+
+def test_cost_chart_is_divided_from_both_sides(server, client, project):
+    server.state.costs = [cost_row("<Demo>", "QA", 0.5), cost_row("<Demo>", "PM", 0.0, unpriced=1)]
+    chart = rb.CostChart(project)
+    assert chart.group == "role"
+    assert [row["role"] for row in chart._state["costs"]["results"]] == ["QA", "PM"]
+    line = shown(chart)
+    line.receive({"method": "update", "state": {"group": "project"}, "buffer_paths": []})
+    assert chart.group == "project"
+    chart.measure = "tokens"
+    text = chart.to_html()
+    assert "&lt;Demo&gt;" in text
+    assert "$0.0000 and 1 unpriced" in text
+    assert "snapshot" in text
+    costs = client.costs(since="2026-01-01")
+    assert (costs.tokens, costs.cost_usd) == (44, 0.5)
+    chart.close()
+
+
+def cost_row(project, role, cost, unpriced=0):
+    return {
+        "day": "2026-01-01", "project": "p", "project_name": project, "role": role, "runs": 1,
+        "input_tokens": 20, "output_tokens": 2, "cost_usd": cost, "unpriced_runs": unpriced,
+    }  # fmt: skip

@@ -3,7 +3,8 @@
 from .attempt_stream import AttemptStream
 from .audit_table import AuditTable
 from .board import TaskBoard
+from .cost_chart import CostChart
 from .diff_view import DiffView
 from .stack_status import StackStatus
 
-__all__ = ["AttemptStream", "AuditTable", "DiffView", "StackStatus", "TaskBoard"]
+__all__ = ["AttemptStream", "AuditTable", "CostChart", "DiffView", "StackStatus", "TaskBoard"]

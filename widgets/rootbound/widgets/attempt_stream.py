@@ -37,7 +37,7 @@ class AttemptStream(BaseWidget):
         Traits, such as ``theme``.
     """
 
-    _bundle = "attempt_stream"
+    _bundle_name = "attempt_stream"
 
     def __init__(self, attempt: Attempt, **kwargs: Any) -> None:
         self._attempt = attempt

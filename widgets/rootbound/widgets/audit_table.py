@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import traitlets
+
 from .. import _html as html
 from ..audit import AuditQuery
 from ..errors import InvalidRequestError
@@ -30,16 +32,25 @@ class AuditTable(BaseWidget):
     target : Attempt or Project
         Whose file operations to show.
     **kwargs
-        Traits, such as ``theme``.
+        Traits, such as ``filter``.
+
+    Attributes
+    ----------
+    filter : dict of str
+        What narrows the rows: ``operation``, ``result``, ``path_prefix``, ``glob``, ``program``,
+        ``source``, ``since``, ``until``. The view changes it, and setting it changes the view.
     """
 
-    _bundle = "audit_table"
+    filter = traitlets.Dict()
+
+    _bundle_name = "audit_table"
 
     def __init__(self, target: Attempt | Project, **kwargs: Any) -> None:
         self._target = target
-        self._filter: dict[str, str] = {}
+        self._filter: dict[str, str] = _checked(kwargs.pop("filter", {}))
         self._counts: list[dict[str, Any]] = []
         super().__init__(**kwargs)
+        self.filter = self._filter
         self._handlers |= access_verbs(lambda: self._target.access_requests())
         self._handlers |= {
             "load_more": self._load_more,
@@ -84,14 +95,25 @@ class AuditTable(BaseWidget):
         if not isinstance(chosen, dict):
             raise InvalidRequestError("filter must be an object.", code="invalid-params")
         # The scope (attempt or project) is Python's to choose, so other fields are left out.
+        self._narrow({name: str(chosen[name]) for name in _FILTERS if chosen.get(name)})
+        self.filter = self._filter
+        return self._state
+
+    @traitlets.validate("filter")
+    def _filter_set(self, proposal: dict[str, Any]) -> dict[str, str]:
+        wanted = _checked(proposal["value"])
+        if wanted != self._filter:
+            self._narrow(wanted)
+        return wanted
+
+    def _narrow(self, wanted: dict[str, str]) -> None:
         before = self._filter
-        self._filter = {name: str(chosen[name]) for name in _FILTERS if chosen.get(name)}
+        self._filter = wanted
         try:
             self._state = self._load()
         except Exception:
             self._filter = before
             raise
-        return self._state
 
     def to_html(self) -> str:
         """Return the counts and the newest entries as static HTML, read from the server now."""
@@ -99,3 +121,19 @@ class AuditTable(BaseWidget):
         note = f"the newest {len(page.items)}" if page.next else f"{len(page.items)} in all"
         summary = html.audit_summary(self._target.audit_summary())
         return summary + html.audit(page.items, title="Audit (snapshot)", note=note)
+
+
+def _checked(wanted: dict[str, Any]) -> dict[str, str]:
+    """Return a filter without what is empty.
+
+    Raises
+    ------
+    traitlets.TraitError
+        For a name that is no filter.
+    """
+    unknown = set(wanted) - set(_FILTERS)
+    if unknown:
+        raise traitlets.TraitError(
+            f"There is no filter {', '.join(sorted(unknown))}; there are {', '.join(_FILTERS)}."
+        )
+    return {name: str(value) for name, value in wanted.items() if value}

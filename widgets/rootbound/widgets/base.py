@@ -4,53 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import anywidget
 import traitlets
+from ipywidgets import (  # type: ignore[import-untyped]
+    CallbackDispatcher,
+    widget_serialization,
+)
 
 from .. import _html as html
-from ..errors import InvalidRequestError, MissingDependencyError, RootboundError
+from ..errors import InvalidRequestError, RootboundError
+from .bundle import Bundle, read_bundle, shared_bundle
 from .feed import Feed, Source
 
 _log = logging.getLogger("rootbound.widgets")
 
-STATIC = Path(__file__).parent.parent / "static"
-
-# All that a front end may change of a widget's state.
-_CLIENT_WRITABLE = frozenset({"theme"})
-
 Handler = Callable[[dict[str, Any]], Any]
 
 
-def read_bundle(name: str) -> tuple[str, str]:
-    """Return a widget's front end, its script and its style.
-
-    Parameters
-    ----------
-    name : str
-        The bundle's name, such as ``"task_board"``.
-
-    Returns
-    -------
-    tuple of str
-        The JavaScript module and the CSS (empty when the widget has none).
-
-    Raises
-    ------
-    MissingDependencyError
-        If the front end is not built, as in a fresh checkout.
-    """
-    script, style = STATIC / f"{name}.js", STATIC / f"{name}.css"
-    try:
-        text = script.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise MissingDependencyError(
-            f"The widget's front end {script.name} is not built; run `npm --prefix widgets/ui ci "
-            "&& npm --prefix widgets/ui run build:widgets` in the checkout, or install a wheel."
-        ) from error
-    return text, style.read_text(encoding="utf-8") if style.is_file() else ""
+# Messages of the views among themselves; everything else is something that a person did.
+_INNER = frozenset({
+    "hello", "ack", "bundle", "load_more", "access_requests", "timeline", "tree", "verify",
+})  # fmt: skip
 
 
 class BaseWidget(anywidget.AnyWidget):
@@ -72,10 +48,12 @@ class BaseWidget(anywidget.AnyWidget):
         The last problem of the live updates; None while they work.
     """
 
-    _bundle: ClassVar[str]
+    _bundle_name: ClassVar[str]
+    # All that a front end may change of a widget's state.
+    _client_writable: ClassVar[frozenset[str]] = frozenset({"theme"})
 
     _esm = traitlets.Unicode().tag(sync=True)
-    _css = traitlets.Unicode().tag(sync=True)
+    _bundle = traitlets.Instance(Bundle).tag(sync=True, **widget_serialization)
     _state = traitlets.Dict().tag(sync=True)
     theme = traitlets.Enum(["auto", "light", "dark"], default_value="auto").tag(sync=True)
     problem = traitlets.Any(default_value=None)
@@ -84,10 +62,34 @@ class BaseWidget(anywidget.AnyWidget):
     _feed: Feed | None = None
 
     def __init__(self, **kwargs: Any) -> None:
-        script, style = read_bundle(self._bundle)
-        self._handlers: dict[str, Handler] = {"hello": self._hello, "ack": lambda _params: {}}
-        super().__init__(_esm=script, _css=style, _state=self._load(), **kwargs)
+        loader, _ = read_bundle("loader")
+        bundle = shared_bundle(self._bundle_name)
+        self._actions = CallbackDispatcher()
+        self._handlers: dict[str, Handler] = {
+            "hello": self._hello,
+            "ack": lambda _params: {},
+            # For hosts in which one model cannot find another.
+            "bundle": lambda _params: {
+                "script": bundle.script, "style": bundle.style, "digest": bundle.digest,
+            },
+        }  # fmt: skip
+        super().__init__(_esm=loader, _bundle=bundle, _state=self._load(), **kwargs)
         self.on_msg(self._receive)
+
+    def on_action(
+        self, callback: Callable[[BaseWidget, str, dict[str, Any]], Any], remove: bool = False
+    ) -> None:
+        """Have a function called after somebody did something in the view.
+
+        Parameters
+        ----------
+        callback : callable
+            Called with the widget, the action's name (``"approve"``, ``"grant_access"``,
+            ``"start_attempt"``, ``"select"``, ...) and its parameters, after it succeeded.
+        remove : bool, default False
+            Stop calling it.
+        """
+        self._actions.register_callback(callback, remove=remove)
 
     def _load(self) -> dict[str, Any]:
         """Read from the server and return the whole `_state`."""
@@ -120,7 +122,9 @@ class BaseWidget(anywidget.AnyWidget):
         In a shared notebook one person's browser could otherwise put a script of its own into
         ``_esm`` and so run it in everybody's.
         """
-        allowed = {name: value for name, value in sync_data.items() if name in _CLIENT_WRITABLE}
+        allowed = {
+            name: value for name, value in sync_data.items() if name in self._client_writable
+        }
         if allowed:
             super().set_state(allowed)
 
@@ -131,7 +135,7 @@ class BaseWidget(anywidget.AnyWidget):
 
     def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"reply_to": message["id"], "ok": True, "result": self._handle(message)}
+            answer = {"reply_to": message["id"], "ok": True, "result": self._handle(message)}
         except RootboundError as error:
             problem = error.as_problem()
         except KeyboardInterrupt:
@@ -141,6 +145,10 @@ class BaseWidget(anywidget.AnyWidget):
             _log.exception("A widget's method %r failed.", message.get("method"))
             detail = f"The widget's Python side failed: {type(error).__name__}: {error}"
             problem = RootboundError(detail, code="widget-failed").as_problem()
+        else:
+            if message["method"] not in _INNER:
+                self._actions(self, message["method"], message.get("params") or {})
+            return answer
         return {"reply_to": message["id"], "ok": False, "problem": problem}
 
     def _handle(self, message: dict[str, Any]) -> Any:

@@ -33,7 +33,7 @@ class TaskBoard(BaseWidget):
         Id of the task selected in the view; observe it to react.
     """
 
-    _bundle = "task_board"
+    _bundle_name = "task_board"
 
     selected = traitlets.Unicode(allow_none=True, default_value=None)
 

@@ -23,7 +23,7 @@ class DiffView(BaseWidget):
         Traits, such as ``theme``.
     """
 
-    _bundle = "diff_view"
+    _bundle_name = "diff_view"
 
     def __init__(self, attempt: Attempt, **kwargs: Any) -> None:
         self._attempt = attempt

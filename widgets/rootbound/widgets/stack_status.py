@@ -25,7 +25,7 @@ class StackStatus(BaseWidget):
         Traits, such as ``theme``.
     """
 
-    _bundle = "stack_status"
+    _bundle_name = "stack_status"
 
     def __init__(self, client: Client | None = None, **kwargs: Any) -> None:
         self._client = client or connect()

@@ -1,6 +1,7 @@
 // Bundle each notebook widget into one ES module and one style sheet.
 //
-// A notebook saves a copy of both with every widget, so size is a budget, and there are no maps.
+// A notebook saves both once for each kind of widget; `loader` is what every single widget carries.
+// Size is a budget, and there are no maps.
 import { readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +10,15 @@ import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 const BUDGET_GZIP_BYTES = 60 * 1024;
-const NAMES = ['task_board', 'attempt_stream', 'audit_table', 'diff_view', 'stack_status'];
+const NAMES = [
+  'task_board',
+  'attempt_stream',
+  'audit_table',
+  'cost_chart',
+  'diff_view',
+  'stack_status',
+  'loader'
+];
 const root = fileURLToPath(new URL('..', import.meta.url));
 const outdir = join(root, '../rootbound/static');
 

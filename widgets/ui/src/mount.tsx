@@ -3,16 +3,13 @@
  *
  * No custom elements: their registry is global to the page, so that two bundles would collide.
  */
-import { type ComponentChild, render } from 'preact';
-
 import { Audit } from './components/audit';
 import { Board, type BoardHooks } from './components/board';
-import { TransContext } from './components/context';
 import { DiffPanel } from './components/diff';
 import { Stack, type StackHooks } from './components/stack';
 import { Stream } from './components/stream';
-import { type Trans, plainTrans } from './model/trans';
 import type { AuditQuery } from './model/types';
+import { type MountOptions, mount } from './mount_base';
 import type { Machine } from './source/machine';
 import type { Dispose, Source } from './source/source';
 import { AccessStore } from './stores/access';
@@ -24,29 +21,9 @@ import { StreamStore } from './stores/stream';
 
 export const STACK_SECONDS = 5;
 
-export interface MountOptions {
-  trans?: Trans;
-}
-
 export interface BoardOptions extends MountOptions, BoardHooks {
   /** The project to show first, if it is there. */
   projectId?: string;
-}
-
-export function mount(
-  host: HTMLElement,
-  view: ComponentChild,
-  options: MountOptions,
-  dispose: Dispose
-): Dispose {
-  render(
-    <TransContext.Provider value={options.trans ?? plainTrans}>{view}</TransContext.Provider>,
-    host
-  );
-  return () => {
-    render(null, host);
-    dispose();
-  };
 }
 
 /** The board of one project, with a picker when there are several. */

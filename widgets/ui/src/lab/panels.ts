@@ -2,12 +2,16 @@ import { MainAreaWidget } from '@jupyterlab/apputils';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import type { Message } from '@lumino/messaging';
 import { TabPanel, Widget } from '@lumino/widgets';
+import { signal } from '@preact/signals';
 
+import type { CostChoice } from '../components/cost';
 import type { GuideHooks } from '../components/guide';
 import type { Trans } from '../model/trans';
 import type { Machine } from '../source/machine';
 import type { Dispose, Source } from '../source/source';
 import { rootboundIcon } from './icons';
+
+const DAY_MS = 86_400_000;
 
 // The views are fetched when one is first shown: opening Lab costs what the commands cost.
 const views = (): Promise<typeof import('../mount')> => import('../mount');
@@ -177,15 +181,30 @@ export function rootsPanel(context: PanelContext): ViewPanel {
 }
 
 export function costPanel(context: PanelContext): ViewPanel {
-  return new ViewPanel('cost', async host =>
-    (await machineViews()).mountCost(host, context.machine, null, context)
-  );
+  const { machine, source, trans } = context;
+  return new ViewPanel('cost', async host => {
+    const { mountCost } = await import('../mount_cost');
+    const since = (days: number): string => localDay(Date.now() - (days - 1) * DAY_MS);
+    return mountCost(host, days => machine.costs({ since: since(days) }), {
+      trans,
+      live: source.live,
+      choice: signal<CostChoice>({ group: 'project', measure: 'auto' }),
+      hasSpan: true
+    });
+  });
 }
 
 export function guidePanel(context: PanelContext): ViewPanel {
   return new ViewPanel('guide', async host =>
     (await machineViews()).mountGuide(host, context.machine, context)
   );
+}
+
+/** The day on the reader's calendar. */
+function localDay(time: number): string {
+  const date = new Date(time);
+  const two = (part: number): string => String(part).padStart(2, '0');
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
 }
 
 /** Give a panel its place in the shell: id, icon and words. */

@@ -5,6 +5,8 @@ import { ProblemError } from '../model/problem';
 /** What we use of an anywidget model. */
 export interface WidgetModel {
   get(name: string): unknown;
+  set?(name: string, value: unknown): void;
+  save_changes?(): void;
   send(content: unknown): void;
   on(name: string, callback: (content?: unknown) => void): void;
   off(name: string, callback: (content?: unknown) => void): void;

@@ -1,7 +1,7 @@
 import type { ReadonlySignal } from '@preact/signals';
 
 import { sameFilter } from '../model/filter';
-import type { AuditVerification } from '../model/machine';
+import type { AuditVerification, CostList } from '../model/machine';
 import { ProblemError } from '../model/problem';
 import type {
   AccessQuery,
@@ -36,6 +36,7 @@ interface WidgetState {
   filter?: AuditQuery;
   diff?: Diff;
   status?: StackStatus;
+  costs?: CostList;
 }
 
 interface AuditAnswer {

@@ -20,7 +20,7 @@ export interface Widget {
  */
 export function widget(
   kind: string,
-  fill: (host: HTMLElement, source: ModelSource) => Dispose
+  fill: (host: HTMLElement, source: ModelSource, model: WidgetModel) => Dispose
 ): Widget {
   return {
     render({ model, el }) {
@@ -33,7 +33,7 @@ export function widget(
       model.on('change:theme', applyTheme);
       el.append(host);
       const source = new ModelSource(model);
-      const unmount = fill(host, source);
+      const unmount = fill(host, source, model);
       return () => {
         model.off('change:theme', applyTheme);
         unmount();
