@@ -156,6 +156,6 @@ def load_ipython_extension(ipython: Any) -> None:
     ipython : InteractiveShell
         The running IPython.
     """
-    from .magics import RootboundMagics
+    from .magics import load
 
-    ipython.register_magics(RootboundMagics)
+    load(ipython)

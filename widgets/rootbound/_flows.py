@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from . import _operations as ops
 from . import models
@@ -19,6 +20,7 @@ from .errors import (
     ServerError,
     WaitTimeoutError,
 )
+from .tables import Listing
 
 A = TypeVar("A", bound=models.BaseAttempt)
 D = TypeVar("D", bound=models.BaseDecomposition)
@@ -33,20 +35,35 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 2.0
 
 
+class Pages(Generic[M]):
+    """Where one is in a list that comes in pages; it performs no I/O."""
+
+    def __init__(self, cls: type[M], client: Any, *parts: object, **params: Any) -> None:
+        self._ask = partial(ops.page, cls, client, *parts, **params)
+        self._cursor: str | None = None
+        self.more = True
+
+    def next(self) -> ops.Operation[ops.Page[M]]:
+        """Return the request for the next page."""
+        return self._ask(cursor=self._cursor)
+
+    def take(self, page: ops.Page[M]) -> list[M]:
+        """Take a page, return its items."""
+        if page.next is not None and page.next == self._cursor:
+            raise ServerError("The server sent the same page twice; the list cannot be read.")
+        self._cursor, self.more = page.next, page.next is not None
+        return page.items
+
+
 def all_pages(
     endpoint: Endpoint, cls: type[M], client: Any, *parts: object, **params: Any
-) -> Flow[list[M]]:
+) -> Flow[Listing[M]]:
     """Return every item of a list, following the cursors."""
-    items: list[M] = []
-    cursor: str | None = None
-    while True:
-        page = yield from call(endpoint, ops.page(cls, client, *parts, cursor=cursor, **params))
-        items += page.items
-        if page.next is None:
-            return items
-        if page.next == cursor:
-            raise ServerError("The server sent the same page twice; the list cannot be read.")
-        cursor = page.next
+    items: Listing[M] = Listing(cls)
+    pages = Pages(cls, client, *parts, **params)
+    while pages.more:
+        items += pages.take((yield from call(endpoint, pages.next())))
+    return items
 
 
 def find_project(endpoint: Endpoint, cls: type[P], client: Any, wanted: str | None) -> Flow[P]:

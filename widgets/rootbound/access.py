@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from . import _html as html
 from . import _operations as ops
 from . import models
+from .tables import Listing
 
 if TYPE_CHECKING:
     from .aio import AsyncClient
@@ -166,10 +167,10 @@ class AsyncClientAsking:
         attempt: str | None = None,
         project: str | None = None,
         status: str | None = None,
-    ) -> list[AsyncAccessRequest]:
+    ) -> Listing[AsyncAccessRequest]:
         """As `Client.access_requests`."""
         filters = {"attempt": attempt, "project": project, "status": status}
-        found: list[AsyncAccessRequest] = await self._all(
+        found: Listing[AsyncAccessRequest] = await self._all(
             AsyncAccessRequest, "access-requests", **filters
         )
         return found
@@ -185,7 +186,9 @@ class AsyncAsking:
         if kind:
             cls._kind = kind
 
-    async def access_requests(self: Any, *, status: str | None = None) -> list[AsyncAccessRequest]:
+    async def access_requests(
+        self: Any, *, status: str | None = None
+    ) -> Listing[AsyncAccessRequest]:
         """As the synchronous object's."""
         client: AsyncClient = self.client
         return await client.access_requests(**{self._kind: self.id}, status=status)

@@ -19,6 +19,7 @@ from .access import AsyncAsking, AsyncClientAsking
 from .audit import AsyncAuditQuery
 from .discovery import Endpoint, find_endpoint
 from .review import AsyncAttemptReview, AsyncClientCare, AsyncTaskReview
+from .tables import AsyncEvents, Listing
 
 T = TypeVar("T")
 M = TypeVar("M", bound=models.Model)
@@ -84,8 +85,14 @@ class AsyncClient(AsyncClientCare, AsyncClientAsking):
     async def _call(self, operation: ops.Operation[T]) -> T:
         return await self._run(call(self.endpoint, operation))
 
-    async def _all(self, cls: type[M], *parts: object, **params: Any) -> list[M]:
+    async def _all(self, cls: type[M], *parts: object, **params: Any) -> Listing[M]:
         return await self._run(flows.all_pages(self.endpoint, cls, self, *parts, **params))
+
+    async def _each(self, cls: type[M], *parts: object) -> AsyncIterator[M]:
+        pages = flows.Pages(cls, self, *parts)
+        while pages.more:
+            for item in pages.take(await self._call(pages.next())):
+                yield item
 
     async def me(self) -> models.Me:
         """Return the user the server takes you for."""
@@ -169,10 +176,15 @@ class AsyncAttempt(AsyncAttemptReview, AsyncAsking, models.BaseAttempt, kind="at
         """As `Attempt.refresh`."""
         return await self.client.attempt(self.id)
 
-    async def events(
+    def events(
         self, after: int = 0, follow: bool = False, *, through_review: bool = False
-    ) -> AsyncIterator[models.Event]:
+    ) -> AsyncEvents:
         """As `Attempt.events`; use ``async for``."""
+        return AsyncEvents(self._events(after, follow, through_review))
+
+    async def _events(
+        self, after: int, follow: bool, through_review: bool
+    ) -> AsyncIterator[models.Event]:
         if follow:
             cursor = stream.StreamCursor(after, through_review=through_review)
             async for event in stream.follow_events_async(self.client, self.id, cursor):
@@ -274,7 +286,7 @@ class AsyncTask(AsyncTaskReview, models.BaseTask):
             )
         )
 
-    async def attempts(self) -> list[AsyncAttempt]:
+    async def attempts(self) -> Listing[AsyncAttempt]:
         """As `Task.attempts`."""
         return await self.client._all(AsyncAttempt, "tasks", self.id, "attempts")
 
@@ -316,9 +328,10 @@ class AsyncDecomposition(models.BaseDecomposition):
             )
         )
 
-    async def tasks(self) -> list[AsyncTask]:
+    async def tasks(self) -> Listing[AsyncTask]:
         """As `Decomposition.tasks`."""
-        return [await self.client.task(task_id) for task_id in self.tasks_created]
+        made = [await self.client.task(task_id) for task_id in self.tasks_created]
+        return Listing(AsyncTask, made)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,7 +347,7 @@ class AsyncProject(AsyncAsking, models.BaseProject, kind="project"):
         """As `Project.refresh`."""
         return await self.client.projects.get(self.id)
 
-    async def tasks(self) -> list[AsyncTask]:
+    async def tasks(self) -> Listing[AsyncTask]:
         """As `Project.tasks`."""
         return await self.client._all(AsyncTask, "projects", self.id, "tasks")
 
@@ -434,7 +447,10 @@ class AsyncProjects:
         """As `Projects.delete`."""
         await self._client._call(ops.delete("projects", project_id))
 
-    async def list(self) -> list[AsyncProject]:
+    def __aiter__(self) -> AsyncIterator[AsyncProject]:
+        return self._client._each(AsyncProject, "projects")
+
+    async def list(self) -> Listing[AsyncProject]:
         """As `Projects.list`."""
         return await self._client._all(AsyncProject, "projects")
 
@@ -463,7 +479,10 @@ class AsyncRoots:
             ops.write(models.Root, None, "PATCH", "local-access", "roots", root_id, body=body)
         )
 
-    async def list(self) -> list[models.Root]:
+    def __aiter__(self) -> AsyncIterator[models.Root]:
+        return self._client._each(models.Root, "local-access", "roots")
+
+    async def list(self) -> Listing[models.Root]:
         """As `Roots.list`."""
         return await self._client._all(models.Root, "local-access", "roots")
 
@@ -495,6 +514,9 @@ class AsyncAgents:
         """As `Agents.delete`."""
         await self._client._call(ops.delete("agents", agent_id))
 
-    async def list(self) -> list[models.Agent]:
+    def __aiter__(self) -> AsyncIterator[models.Agent]:
+        return self._client._each(models.Agent, "agents")
+
+    async def list(self) -> Listing[models.Agent]:
         """As `Agents.list`."""
         return await self._client._all(models.Agent, "agents")

@@ -12,8 +12,9 @@ from . import _html as html
 from . import _operations as ops
 from .audit_export import async_export, export
 from .audit_models import AuditTimeline, AuditTree, AuditVerification
-from .errors import MissingDependencyError, ServerError
+from .errors import ServerError
 from .models import AuditEntry, AuditSummary
+from .tables import arrow_stream, frame
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from .aio import AsyncClient
     from .client import Client
 
-_COLUMNS = ("timestamp", "operation", "result", "path", "source", "seq", "attempt", "run_id")
+_COLUMNS = (
+    "timestamp", "operation", "result", "path", "source", "seq", "attempt", "run_id", "detail",
+)  # fmt: skip
 _PREVIEW = 20
 _SCOPE = ("attempt", "run", "task", "project")
 
@@ -163,7 +166,11 @@ class AuditQuery(_Query):
         MissingDependencyError
             If pandas is not installed.
         """
-        return _frame(list(self))
+        return frame(self, _COLUMNS)
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Return all matching entries as an Arrow stream; `detail` is JSON text."""
+        return arrow_stream(self, _COLUMNS, requested_schema)
 
     def summary(self) -> AuditSummary:
         """Return the counts of the matching entries by operation and result."""
@@ -259,7 +266,7 @@ class AsyncAuditQuery(_Query):
 
     async def df(self) -> pd.DataFrame:
         """As `AuditQuery.df`, awaited."""
-        return _frame([entry async for entry in self])
+        return frame([entry async for entry in self], _COLUMNS)
 
     async def summary(self) -> AuditSummary:
         """As `AuditQuery.summary`, awaited."""
@@ -293,18 +300,3 @@ class AsyncAuditQuery(_Query):
 def _note(page: ops.Page[AuditEntry]) -> str:
     shown = f"the newest {len(page.items)}; iterate, or use .df(), for all"
     return shown if page.next else f"{len(page.items)} in all"
-
-
-def _frame(entries: list[AuditEntry]) -> pd.DataFrame:
-    try:
-        import pandas as pd  # optional, and slow to import
-    except ImportError as error:
-        raise MissingDependencyError(
-            "df() needs pandas, which is not installed; run `pip install pandas`, or iterate "
-            "over the query instead."
-        ) from error
-    rows = [
-        {**{name: getattr(entry, name) for name in _COLUMNS}, "detail": entry.detail}
-        for entry in entries
-    ]
-    return pd.DataFrame(rows, columns=[*_COLUMNS, "detail"])

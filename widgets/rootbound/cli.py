@@ -1,4 +1,4 @@
-"""The command line: ``rootbound up | down | status | doctor | token | logs``, and more.
+"""The command line: the stack's own commands, and `main`, which puts all groups together.
 
 A group of commands is a module with ``add_parser(subparsers)``, which adds its parsers and sets
 each one's ``run`` default to a function from the parsed arguments to an exit code. `_GROUPS` names
@@ -20,8 +20,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from rootbound import cli_logs, paths
+from rootbound import cli_completion, cli_logs, paths
 from rootbound._version import __version__
+from rootbound.cli_common import CommandError, Subparsers
+from rootbound.errors import RootboundError
 
 if TYPE_CHECKING:
     from rootbound_server_ext.stack.api import StackInfo
@@ -29,11 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CommandError", "add_parser", "main"]
 
-Subparsers = Any  # argparse's own type has no public name
-
 _GROUPS = (
-    "rootbound.cli", "rootbound.cli_access", "rootbound.cli_agents", "rootbound.cli_audit",
-    "rootbound.demo",
+    "rootbound.cli", "rootbound.cli_work", "rootbound.cli_access", "rootbound.cli_agents",
+    "rootbound.cli_audit", "rootbound.cli_batch", "rootbound.cli_completion", "rootbound.demo",
 )  # fmt: skip
 
 _OK, _FAILED, _USAGE, _NOT_RUNNING, _INTERRUPTED = 0, 1, 2, 3, 130
@@ -41,10 +41,6 @@ _OK, _FAILED, _USAGE, _NOT_RUNNING, _INTERRUPTED = 0, 1, 2, 3, 130
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LOGS = ("guard", "postgres", "redis", "migrate", "backend", "worker", "beat", "lda")
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
-
-
-class CommandError(Exception):
-    """A command cannot do what was asked; the message is one sentence for people."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,14 +66,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             add_parser(subparsers)
         elif importlib.util.find_spec(name) is not None:
             importlib.import_module(name).add_parser(subparsers)
+    cli_completion.answer(parser)
     options = parser.parse_args(argv)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
-    except CommandError as error:
+    except (CommandError, RootboundError) as error:
         _say(str(error), sys.stderr)
         return _FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if str(interrupt):  # the SDK says what goes on without us
+            _say(str(interrupt), sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:  # `rootbound logs backend | head`
         sys.stderr.close()
@@ -99,6 +98,7 @@ def add_parser(subparsers: Subparsers) -> None:
     up.set_defaults(run=_up)
 
     down = subparsers.add_parser("down", help="stop the services")
+    down.add_argument("--json", action="store_true", help="print the result as JSON")
     down.set_defaults(run=_down)
 
     status = subparsers.add_parser(
@@ -121,11 +121,13 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="TIME",
         help="90s, 30m, 12h, 7d (default 1d)",
     )
+    token.add_argument("--json", action="store_true", help="print it as JSON")
     token.set_defaults(run=_token)
 
     rotate = subparsers.add_parser(
         "rotate-key", help="replace the key between the backend and the LDA; nothing restarts"
     )
+    rotate.add_argument("--json", action="store_true", help="print the result as JSON")
     rotate.set_defaults(run=_rotate_key)
 
     logs = subparsers.add_parser("logs", help="show the log of a service or an attempt")
@@ -206,13 +208,16 @@ def _report_failure(error: Any, *, as_json: bool) -> int:
     return _FAILED
 
 
-def _down(_: argparse.Namespace) -> int:
+def _down(options: argparse.Namespace) -> int:
     api = _module("api")
     try:
         was_running = api.down(None, progress=lambda text: _say(text, sys.stderr))
     except api.StackError as error:
-        return _report_failure(error, as_json=False)
-    _say("Rootbound is stopped." if was_running else "Rootbound was not running.")
+        return _report_failure(error, as_json=options.json)
+    if options.json:
+        _say(json.dumps({"was_running": was_running}))
+    else:
+        _say("Rootbound is stopped." if was_running else "Rootbound was not running.")
     return _OK
 
 
@@ -280,14 +285,17 @@ def _doctor(options: argparse.Namespace) -> int:
     return _FAILED if any(check.state == "fail" for check in checks) else _OK
 
 
-def _rotate_key(_: argparse.Namespace) -> int:
+def _rotate_key(options: argparse.Namespace) -> int:
     secrets = _module("secrets")
     errors = _module("errors")
     try:
         secrets.rotate_lda_key(None)
     except errors.StackError as error:
         raise CommandError(error.message) from error
-    _say("The backend signs with a new key; the one before is accepted for another minute.")
+    if options.json:
+        _say(json.dumps({"rotated": True}))
+    else:
+        _say("The backend signs with a new key; the one before is accepted for another minute.")
     return _OK
 
 
@@ -295,9 +303,10 @@ def _token(options: argparse.Namespace) -> int:
     secrets = _module("secrets")
     errors = _module("errors")
     try:
-        _say(secrets.issue_api_token(None, ttl_s=options.ttl))
+        issued = secrets.issue_api_token(None, ttl_s=options.ttl)
     except errors.StackError as error:
         raise CommandError(error.message) from error
+    _say(json.dumps({"token": issued, "ttl_s": options.ttl}) if options.json else issued)
     return _OK
 
 

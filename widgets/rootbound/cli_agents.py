@@ -7,17 +7,14 @@ import getpass
 import json
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rootbound import paths
-from rootbound.errors import RootboundError
+from rootbound.cli_common import CommandError, Subparsers, add_verb
 
 if TYPE_CHECKING:
     from rootbound.client import Client
 
 __all__ = ["add_parser"]
-
-Subparsers = Any  # argparse's own type has no public name
 
 SERVICE = "rootbound"
 """Name in the OS keyring under which the Local Desktop Agent looks."""
@@ -43,88 +40,65 @@ def add_parser(subparsers: Subparsers) -> None:
         description="The key is asked for, or read from standard input; it is never an argument.",
     )
     setting.add_argument("name", metavar="NAME", help="such as GLM_API_KEY")
+    setting.add_argument("--json", action="store_true", help="print the result as JSON")
     setting.set_defaults(run=_set)
 
-    trying = verbs.add_parser("test", help="ask each agent's model one small question")
+    trying = add_verb(verbs, "test", _test, help="ask each agent's model one small question")
     trying.add_argument("agent", nargs="?", metavar="AGENT", help="its name or id; default all")
-    trying.set_defaults(run=_test)
 
-    listing = verbs.add_parser("list", help="show which keys there are, never the keys")
-    listing.add_argument("--json", action="store_true", help="print them as JSON")
-    listing.set_defaults(run=_list)
+    add_verb(verbs, "list", _list, help="show which keys there are, never the keys")
 
-    worktrees = subparsers.add_parser("worktrees", help="show and remove attempts' worktrees")
+    worktrees = add_verb(
+        subparsers, "worktrees", _worktrees, help="show and remove attempts' worktrees"
+    )
     worktrees.add_argument(
         "--clean", action="store_true", help="remove what is merged, discarded or empty"
     )
-    worktrees.add_argument("--json", action="store_true", help="print them as JSON")
-    worktrees.set_defaults(run=_worktrees)
-
-
-def _client() -> Client:
-    from rootbound.client import connect
-
-    try:
-        return connect(home=paths.state_dir())
-    except RootboundError as error:
-        raise _problem(error.detail) from error
-
-
-def _problem(sentence: str) -> Exception:
-    from rootbound.cli import CommandError
-
-    return CommandError(sentence)
 
 
 def _set(options: argparse.Namespace) -> int:
     name = options.name
     if not _NAME.match(name):
-        raise _problem(f"{name!r} is no name of a key; use one such as GLM_API_KEY.")
+        raise CommandError(f"{name!r} is no name of a key; use one such as GLM_API_KEY.")
     key = (getpass.getpass(f"{name}: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
     if not key:
-        raise _problem("There was no key; nothing is stored.")
+        raise CommandError("There was no key; nothing is stored.")
     try:
         import keyring
         from keyring.errors import KeyringError
     except ModuleNotFoundError as error:
-        raise _problem(
+        raise CommandError(
             'This command needs the server part: pip install "rootbound[server]"'
         ) from error
     try:
         keyring.set_password(SERVICE, name, key)
     except (KeyringError, OSError, RuntimeError) as error:
-        raise _problem(
+        raise CommandError(
             f"This machine has no keyring that takes it ({type(error).__name__}); set the "
             f"environment variable {name} before `rootbound up` instead."
         ) from error
-    print(f"{name} is stored in the keyring; the next run uses it.")
+    stored = f"{name} is stored in the keyring; the next run uses it."
+    print(json.dumps({"stored": name}) if options.json else stored)
     return 0
 
 
-def _test(options: argparse.Namespace) -> int:
-    with _client() as client:
-        try:
-            agents = [
-                agent
-                for agent in client.agents.list()
-                if options.agent in (None, agent.id, agent.name)
-            ]
-            if not agents:
-                raise _problem("There is no such agent; see `client.agents` or the settings.")
-            results = [(agent, client.test_agent(agent.id)) for agent in agents]
-        except RootboundError as error:
-            raise _problem(error.detail) from error
-    for agent, result in results:
-        print(f"{'ok  ' if result.ok else 'FAIL'}  {agent.name} ({agent.model}): {result.message}")
+def _test(client: Client, options: argparse.Namespace) -> int:
+    agents = [a for a in client.agents if options.agent in (None, a.id, a.name)]
+    if not agents:
+        raise CommandError("There is no such agent; `rootbound agents list` shows them.")
+    results = [(agent, client.test_agent(agent.id)) for agent in agents]
+    if options.json:
+        rows = [{"agent": agent.name, **result.raw} for agent, result in results]
+        print(json.dumps(rows, indent=2))
+    else:
+        for agent, result in results:
+            mark = "ok  " if result.ok else "FAIL"
+            print(f"{mark}  {agent.name} ({agent.model}): {result.message}")
     return 0 if all(result.ok for _, result in results) else 1
 
 
-def _list(options: argparse.Namespace) -> int:
-    with _client() as client:
-        try:
-            found = client.keys()
-        except RootboundError as error:
-            raise _problem(error.detail) from error
+def _list(client: Client, options: argparse.Namespace) -> int:
+    found = client.keys()
     if options.json:
         print(json.dumps([key.raw for key in found], indent=2))
         return 0
@@ -134,13 +108,9 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _worktrees(options: argparse.Namespace) -> int:
-    with _client() as client:
-        try:
-            removed = client.tend_worktrees().removed if options.clean else ()
-            found = client.worktrees()
-        except RootboundError as error:
-            raise _problem(error.detail) from error
+def _worktrees(client: Client, options: argparse.Namespace) -> int:
+    removed = client.tend_worktrees().removed if options.clean else ()
+    found = client.worktrees()
     if options.json:
         rows = [worktree.raw for worktree in found]
         print(json.dumps({"removed": list(removed), "worktrees": rows}, indent=2))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rootbound import paths
-from rootbound.errors import RootboundError
+from rootbound.cli_common import CommandError, Subparsers, connect, printable
 
 if TYPE_CHECKING:
     from rootbound.audit import AuditQuery
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from rootbound.models import AuditEntry
 
 __all__ = ["add_parser"]
-
-Subparsers = Any  # argparse's own type has no public name
 
 _OK, _FAILED = 0, 1
 _DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
@@ -126,16 +124,11 @@ def _bytes(text: str) -> int:
 
 
 def _guarded(options: argparse.Namespace) -> int:
-    """Connect, run the command, and turn its errors into one sentence."""
-    from rootbound.cli import CommandError
-    from rootbound.client import connect
-
+    """Connect, run the command, and turn errors of files into one sentence."""
     try:
-        with connect(home=paths.state_dir()) as client:
+        with connect() as client:
             code: int = options.run_command(client, options)
             return code
-    except RootboundError as error:
-        raise CommandError(error.detail) from error
     except OSError as error:
         raise CommandError(f"The file cannot be written: {error.strerror or error}.") from error
 
@@ -158,8 +151,7 @@ def _list(client: Client, options: argparse.Namespace) -> int:
 def _line(entry: AuditEntry) -> str:
     moment = entry.timestamp.astimezone().strftime("%Y-%m-%d %H:%M:%S") if entry.timestamp else ""
     program = entry.detail.get("program") or entry.source
-    # Paths may hold anything; what would move the cursor is shown as it is written in Python.
-    path = "".join(one if one.isprintable() else repr(one)[1:-1] for one in entry.path)
+    path = printable(entry.path)  # it may hold anything
     return f"{moment}  {entry.result:<7}  {entry.operation:<6}  {path}  [{program!s}]"
 
 
@@ -203,8 +195,6 @@ def _verify(client: Client, options: argparse.Namespace) -> int:
 
 def _retain(options: argparse.Namespace) -> int:
     """Run the backend's own command: it needs the database's password, not a token."""
-    from rootbound.cli import CommandError
-
     try:
         api = importlib.import_module("rootbound_server_ext.stack.api")
         postgres = importlib.import_module("rootbound_server_ext.stack.postgres")

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from rootbound import paths
+from rootbound.cli_common import connect
 from rootbound.errors import RootboundError
 
 if TYPE_CHECKING:
@@ -57,18 +57,12 @@ def show_attempt(options: argparse.Namespace) -> int:
 
     Raises
     ------
-    CommandError
+    RootboundError
         When the attempt or the server cannot be found, with the way out.
     """
-    from rootbound.cli import CommandError
-    from rootbound.client import connect
-
-    try:
-        with connect(home=paths.state_dir()) as client:
-            for event in _chosen(client, options):
-                print(json.dumps(event.raw) if options.json else _line(event), flush=True)
-    except RootboundError as error:
-        raise CommandError(str(error)) from error
+    with connect() as client:
+        for event in _chosen(client, options):
+            print(json.dumps(event.raw) if options.json else _line(event), flush=True)
     return 0
 
 

@@ -19,6 +19,7 @@ from .audit import AuditQuery
 from .discovery import Endpoint, find_endpoint
 from .objects import Attempt, Decomposition, Project, Task
 from .review import ClientCare
+from .tables import Listing
 
 T = TypeVar("T")
 M = TypeVar("M", bound=models.Model)
@@ -117,8 +118,13 @@ class Client(ClientCare):
     def _call(self, operation: ops.Operation[T]) -> T:
         return self._run(call(self.endpoint, operation))
 
-    def _all(self, cls: type[M], *parts: object, **params: Any) -> list[M]:
+    def _all(self, cls: type[M], *parts: object, **params: Any) -> Listing[M]:
         return self._run(flows.all_pages(self.endpoint, cls, self, *parts, **params))
+
+    def _each(self, cls: type[M], *parts: object) -> Iterator[M]:
+        pages = flows.Pages(cls, self, *parts)
+        while pages.more:
+            yield from pages.take(self._call(pages.next()))
 
     def me(self) -> models.Me:
         """Return the user the server takes you for."""
@@ -204,7 +210,7 @@ class Client(ClientCare):
         attempt: str | None = None,
         project: str | None = None,
         status: str | None = None,
-    ) -> list[AccessRequest]:
+    ) -> Listing[AccessRequest]:
         """Return what agents were denied and could be granted, newest first.
 
         Parameters
@@ -270,7 +276,7 @@ class Projects:
         self._client = client
 
     def __iter__(self) -> Iterator[Project]:
-        return iter(self.list())
+        return self._client._each(Project, "projects")
 
     def _repr_html_(self) -> str:
         return html.listing("Projects", self.list(), ("name", "repo_path", "task_counts", "id"))
@@ -342,7 +348,7 @@ class Projects:
         self._client._call(ops.delete("projects", project_id))
 
     # Last, because in the class body it hides the built-in type.
-    def list(self) -> list[Project]:
+    def list(self) -> Listing[Project]:
         """Return all projects."""
         return self._client._all(Project, "projects")
 
@@ -354,7 +360,7 @@ class Roots:
         self._client = client
 
     def __iter__(self) -> Iterator[models.Root]:
-        return iter(self.list())
+        return self._client._each(models.Root, "local-access", "roots")
 
     def _repr_html_(self) -> str:
         return html.listing("Writable roots", self.list(), ("canonical_path", "is_enabled", "id"))
@@ -393,7 +399,7 @@ class Roots:
             ops.write(models.Root, None, "PATCH", "local-access", "roots", root_id, body=body)
         )
 
-    def list(self) -> list[models.Root]:
+    def list(self) -> Listing[models.Root]:
         """Return all roots, enabled or not."""
         return self._client._all(models.Root, "local-access", "roots")
 
@@ -405,7 +411,7 @@ class Agents:
         self._client = client
 
     def __iter__(self) -> Iterator[models.Agent]:
-        return iter(self.list())
+        return self._client._each(models.Agent, "agents")
 
     def _repr_html_(self) -> str:
         return html.listing("Agents", self.list(), ("name", "provider", "model", "role", "id"))
@@ -450,6 +456,6 @@ class Agents:
         """Delete a profile."""
         self._client._call(ops.delete("agents", agent_id))
 
-    def list(self) -> list[models.Agent]:
+    def list(self) -> Listing[models.Agent]:
         """Return all profiles."""
         return self._client._all(models.Agent, "agents")

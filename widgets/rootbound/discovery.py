@@ -172,13 +172,47 @@ def _give_up(tried: list[str]) -> Endpoint:
     raise DiscoveryError(f"No Rootbound server was found: {'; '.join(tried)}. {_WAY_OUT}")
 
 
+def version_refusal(server: str, client: str = __version__) -> str | None:
+    """Return why a server's version does not fit this SDK, None when it does.
+
+    The rule: the major version must be the same, and as long as it is 0 the minor one as well.
+    Within that, either side may be newer: the SDK ignores fields it does not know, and the server
+    keeps those that it had.
+
+    Parameters
+    ----------
+    server : str
+        The server's version; "" (a server that does not say) fits.
+    client : str
+        The SDK's version.
+
+    Returns
+    -------
+    str or None
+        One clause with the way out.
+    """
+    theirs, ours = _series(server), _series(client)
+    if not server or theirs == ours:
+        return None
+    return (
+        f"it runs Rootbound {server} and this SDK is {client}, which speaks with {ours}.* only; "
+        f"run `pip install 'rootbound=={theirs}.*'` here, or update the server"
+    )
+
+
+def _series(version: str) -> str:
+    parts = version.split(".")
+    return ".".join(parts[:2]) if parts[0] == "0" else parts[0]
+
+
 def probe(url: str, headers: Mapping[str, str], path: str) -> int | str:
     """Ask an address for a JSON page.
 
     Returns
     -------
     int or str
-        The HTTP status (0 for a 200 that is not JSON), or the reason why there was none.
+        The HTTP status (0 for a 200 that is not JSON), or the reason why there was none or why
+        the server's version does not fit.
     """
     try:
         with httpx.Client(**http_options(url, _PROBE_TIMEOUT_S)) as client:
@@ -189,7 +223,17 @@ def probe(url: str, headers: Mapping[str, str], path: str) -> int | str:
         return str(error) or type(error).__name__
     if answer.status_code == 200 and "json" not in answer.headers.get("Content-Type", ""):
         return 0
+    if answer.status_code == 200:
+        return version_refusal(_version_of(answer)) or 200
     return answer.status_code
+
+
+def _version_of(answer: httpx.Response) -> str:
+    try:
+        said: Any = answer.json()
+    except ValueError:
+        return ""
+    return str(said.get("version") or "") if isinstance(said, dict) else ""
 
 
 def _clean(url: str) -> str:
@@ -216,7 +260,11 @@ def _named(url: str, token: str | None, source: str) -> Endpoint:
     if answer == 200:
         return endpoint
     if answer in (401, 403):
-        how = "refused the token" if token else "needs a token; pass token= or set ROOTBOUND_TOKEN"
+        how = (
+            "refused the token; it may have expired, and `rootbound token` prints a new one"
+            if token
+            else "needs a token; pass token= or set ROOTBOUND_TOKEN"
+        )
         raise AuthenticationError(
             f"The server at {endpoint.url} (from {source}) {how}.", status=401
         )
@@ -226,7 +274,7 @@ def _named(url: str, token: str | None, source: str) -> Endpoint:
             "`rootbound status` shows which service is missing."
         )
     reason = answer if isinstance(answer, str) else "there is no Rootbound at this address"
-    raise DiscoveryError(f"{endpoint.url} (from {source}) does not answer: {reason}. {_WAY_OUT}")
+    raise DiscoveryError(f"{endpoint.url} (from {source}) cannot be used: {reason}. {_WAY_OUT}")
 
 
 def _jupyterhub(env: Mapping[str, str], tried: list[str]) -> Endpoint | None:

@@ -90,10 +90,11 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Me(Model):
-    """The user that the server takes you for."""
+    """The user that the server takes you for, and the server's version."""
 
     username: str
     name: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +147,24 @@ class Event(Model):
     type: str
     payload: dict[str, Any] = field(default_factory=dict)
     timestamp: datetime | None = field(default=None, metadata={"parse": parse_time})
+
+    @classmethod
+    def from_json(cls, raw: Any, client: Any = None) -> Self:
+        """Build the event without looking at the class: streams have a hundred thousand."""
+        if cls is not Event or not isinstance(raw, dict):
+            return super().from_json(raw, client)
+        try:
+            seq, kind, moment = raw["seq"], raw["type"], raw.get("timestamp")
+            when = None if moment is None else datetime.fromisoformat(moment)
+        except (KeyError, TypeError, ValueError):
+            return super().from_json(raw, client)
+        event = object.__new__(cls)
+        # A frozen class sets its fields one slow call each; its instances are plain objects.
+        event.__dict__.update(
+            raw=raw, _client=client, seq=seq, type=kind,
+            payload=raw.get("payload") or {}, timestamp=when,
+        )  # fmt: skip
+        return event
 
     @property
     def kind(self) -> str | None:

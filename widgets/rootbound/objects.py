@@ -13,6 +13,7 @@ from . import models, stream
 from .access import AccessRequest
 from .audit import AuditQuery
 from .review import AttemptReview, TaskReview
+from .tables import Events, Listing
 
 if TYPE_CHECKING:
     from .client import Client
@@ -33,7 +34,7 @@ class Attempt(AttemptReview, models.BaseAttempt):
 
     def events(
         self, after: int = 0, follow: bool = False, *, through_review: bool = False
-    ) -> Iterator[models.Event]:
+    ) -> Events:
         """Iterate over the attempt's events, in order, each once.
 
         Parameters
@@ -46,10 +47,10 @@ class Attempt(AttemptReview, models.BaseAttempt):
         through_review : bool, default False
             With `follow`: go on through a review, until it is approved or rejected.
 
-        Yields
-        ------
-        Event
-            The next event.
+        Returns
+        -------
+        Events
+            Iterable, once; ``.df()`` gives a DataFrame.
 
         Raises
         ------
@@ -57,9 +58,11 @@ class Attempt(AttemptReview, models.BaseAttempt):
             If the attempt is gone, or the server stays away for more than a minute.
         """
         if not follow:
-            yield from self._stored(after)
-            return
+            return Events(self._stored(after))
         cursor = stream.StreamCursor(after, through_review=through_review)
+        return Events(self._followed_events(cursor))
+
+    def _followed_events(self, cursor: stream.StreamCursor) -> Iterator[models.Event]:
         with flows.detaching(self._detached):
             yield from stream.follow_events(self.client, self.id, cursor)
 
@@ -154,7 +157,7 @@ class Attempt(AttemptReview, models.BaseAttempt):
         """Return the counts of this attempt's audit entries."""
         return self.client.audit_summary(attempt=self.id)
 
-    def access_requests(self, *, status: str | None = None) -> list[AccessRequest]:
+    def access_requests(self, *, status: str | None = None) -> Listing[AccessRequest]:
         """Return what the attempt was denied and could be granted, newest first.
 
         Parameters
@@ -220,7 +223,7 @@ class Task(TaskReview, models.BaseTask):
             ops.write(Attempt, self.client, "POST", "tasks", self.id, "attempts", body=body)
         )
 
-    def attempts(self) -> list[Attempt]:
+    def attempts(self) -> Listing[Attempt]:
         """Return all attempts of the task."""
         return self.client._all(Attempt, "tasks", self.id, "attempts")
 
@@ -274,12 +277,10 @@ class Decomposition(models.BaseDecomposition):
             )
         )
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> Listing[Task]:
         """Return the tasks made from the plan; empty before it is approved."""
-        return [
-            self.client._call(ops.read(Task, self.client, "tasks", task_id))
-            for task_id in self.tasks_created
-        ]
+        made = [self.client.task(task_id) for task_id in self.tasks_created]
+        return Listing(Task, made)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,7 +296,7 @@ class Project(models.BaseProject):
         """Return the project as it is now (this object does not change)."""
         return self.client.projects.get(self.id)
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> Listing[Task]:
         """Return all tasks of the project."""
         return self.client._all(Task, "projects", self.id, "tasks")
 
@@ -401,7 +402,7 @@ class Project(models.BaseProject):
         """Delete the project in Rootbound; the repository itself is not touched."""
         self.client.projects.delete(self.id)
 
-    def access_requests(self, *, status: str | None = None) -> list[AccessRequest]:
+    def access_requests(self, *, status: str | None = None) -> Listing[AccessRequest]:
         """Return what the project's attempts were denied; `status` as for an attempt's."""
         return self.client.access_requests(project=self.id, status=status)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from . import _operations as ops
 from . import models
+from .tables import Listing
 
 if TYPE_CHECKING:
     from .aio import AsyncAttempt, AsyncClient
@@ -143,7 +144,7 @@ class AttemptReview:
         """
         return self._followed("messages", {"text": text})
 
-    def comments(self) -> list[Comment]:
+    def comments(self) -> Listing[Comment]:
         """Return the comments on the diff, oldest first."""
         return self._api._all(Comment, "attempts", self.id, "comments")
 
@@ -212,7 +213,7 @@ class AsyncAttemptReview:
         """As `Attempt.tell`."""
         return await self._followed("messages", {"text": text})
 
-    async def comments(self) -> list[Comment]:
+    async def comments(self) -> Listing[Comment]:
         """As `Attempt.comments`."""
         return await self._api._all(Comment, "attempts", self.id, "comments")
 
@@ -251,7 +252,7 @@ class TaskReview:
 
     id: str
 
-    def compare(self) -> list[Comparison]:
+    def compare(self) -> Listing[Comparison]:
         """Return the attempts side by side: size, gates, cost, time and denied operations."""
         return cast("Client", cast("Any", self).client).compare(self.id)
 
@@ -261,7 +262,7 @@ class AsyncTaskReview:
 
     id: str
 
-    async def compare(self) -> list[Comparison]:
+    async def compare(self) -> Listing[Comparison]:
         """As `Task.compare`."""
         return await cast("AsyncClient", cast("Any", self).client).compare(self.id)
 
@@ -273,11 +274,11 @@ class ClientCare:
     def _api(self) -> Client:
         return cast("Client", self)
 
-    def compare(self, task_id: str) -> list[Comparison]:
+    def compare(self, task_id: str) -> Listing[Comparison]:
         """Return the attempts of a task side by side, newest first."""
         return self._api._all(Comparison, "tasks", task_id, "compare")
 
-    def worktrees(self) -> list[Worktree]:
+    def worktrees(self) -> Listing[Worktree]:
         """Return the worktrees of your attempts with their sizes, the largest first."""
         return self._api._all(Worktree, "worktrees")
 
@@ -289,7 +290,7 @@ class ClientCare:
         """Ask an agent profile's model one small question."""
         return self._api._call(ops.write(AgentTest, None, "POST", "agents", agent_id, "test"))
 
-    def keys(self) -> list[Key]:
+    def keys(self) -> Listing[Key]:
         """Return the names of the keys that your agents need, and where each comes from."""
         return self._api._all(Key, "keys")
 
@@ -301,11 +302,11 @@ class AsyncClientCare:
     def _api(self) -> AsyncClient:
         return cast("AsyncClient", self)
 
-    async def compare(self, task_id: str) -> list[Comparison]:
+    async def compare(self, task_id: str) -> Listing[Comparison]:
         """As `Client.compare`."""
         return await self._api._all(Comparison, "tasks", task_id, "compare")
 
-    async def worktrees(self) -> list[Worktree]:
+    async def worktrees(self) -> Listing[Worktree]:
         """As `Client.worktrees`."""
         return await self._api._all(Worktree, "worktrees")
 
@@ -317,6 +318,6 @@ class AsyncClientCare:
         """As `Client.test_agent`."""
         return await self._api._call(ops.write(AgentTest, None, "POST", "agents", agent_id, "test"))
 
-    async def keys(self) -> list[Key]:
+    async def keys(self) -> Listing[Key]:
         """As `Client.keys`."""
         return await self._api._all(Key, "keys")

@@ -59,6 +59,11 @@ class Kernel:
         self.message(is_done)
         return "\n".join(shown)
 
+    def complete(self, line):
+        """Return what the tab key offers at the end of a line."""
+        reply = self.client.complete(line, reply=True, timeout=20)
+        return reply["content"]["matches"]
+
     def send(self, comm_id, content):
         data = {"method": "custom", "content": content}
         message = self.client.session.msg("comm_msg", {"comm_id": comm_id, "data": data})
@@ -123,6 +128,16 @@ def test_magics(server, kernel):
     usage = kernel.run("%rootbound dance")
     assert "%rootbound status" in usage
     assert "Traceback" not in usage
+    assert "widget-view" in kernel.run("%rootbound run --project Magic conjured")
+    assert [item["status"] for item in server.state.attempts.values()] == ["QUEUED"]
+    assert "there are: 'conjured'" in kernel.run("%rootbound run --project Magic other")
+    for line, offered in (
+        ("%rootbound b", "board"),
+        ("%rootbound board M", "Magic"),
+        ("%rootbound run --pr", "--project"),
+        ("%rootbound run con", "conjured"),
+    ):
+        assert offered in kernel.complete(line), line
 
 
 def test_notebook_is_valid_and_clean():

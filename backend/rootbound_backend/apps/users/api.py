@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -14,15 +16,18 @@ from rootbound_backend.views import UserView, current_user
 
 __all__ = ["HealthView", "MeView"]
 
+_VERSION = version("rootbound")
+
 
 class MeView(UserView):
     """The person that a request comes from."""
 
     @extend_schema(responses=MeSerializer)
     def get(self, request: Request) -> Response:
-        """Return username and display name."""
+        """Return username, display name, and the version that the SDK compares with its own."""
         user = current_user(request)
-        return Response({"username": user.username, "name": user.first_name or user.username})
+        name = user.first_name or user.username
+        return Response({"username": user.username, "name": name, "version": _VERSION})
 
 
 class HealthView(UserView):

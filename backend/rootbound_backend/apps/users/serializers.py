@@ -14,6 +14,7 @@ class MeSerializer(serializers.Serializer[Any]):
 
     username = serializers.CharField()
     name = serializers.CharField()
+    version = serializers.CharField(help_text="Of this server, such as 0.1.0.")
 
 
 class ServiceSerializer(serializers.Serializer[Any]):
