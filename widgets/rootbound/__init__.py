@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         AsyncTask,
         connect_async,
     )
+    from .batch import Batch, BatchFailedError, BatchResult
     from .client import Client, connect
     from .costs import Costs
     from .errors import (
@@ -56,6 +57,7 @@ _MODULES = {
         "AsyncTask",
         "connect_async",
     ),
+    "batch": ("Batch", "BatchFailedError", "BatchResult"),
     "client": ("Client", "connect"),
     "costs": ("Costs",),
     "errors": (
@@ -103,6 +105,9 @@ __all__ = [
     "AuditSummary",
     "AuditTable",
     "AuthenticationError",
+    "Batch",
+    "BatchFailedError",
+    "BatchResult",
     "Client",
     "ConflictError",
     "ConnectionFailedError",

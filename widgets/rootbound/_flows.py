@@ -147,11 +147,19 @@ def make_plan(
     )
     if not wait:
         return made
+    auto_approve = bool(body.get("auto_approve"))
+    plan = yield from wait_plan(endpoint, made, auto_approve=auto_approve, timeout=timeout)
+    return plan
+
+
+def wait_plan(endpoint: Endpoint, plan: D, *, auto_approve: bool, timeout: float | None) -> Flow[D]:
+    """Wait for a plan that was asked for."""
+    cls, client = type(plan), plan._client
     # With automatic approval, READY is only a moment on the way to APPROVED.
-    done = {"APPROVED", "FAILED"} if body.get("auto_approve") else {"READY", "APPROVED", "FAILED"}
+    done = {"APPROVED", "FAILED"} if auto_approve else {"READY", "APPROVED", "FAILED"}
     ready = yield from _poll(
         endpoint,
-        lambda: ops.read(cls, client, "decompositions", made.id),
+        lambda: ops.read(cls, client, "decompositions", plan.id),
         lambda state: state.status in done,
         timeout,
         "The plan",
@@ -160,6 +168,18 @@ def make_plan(
         reason = ready.failure_message or "The PM agent produced no usable plan."
         raise DecompositionFailedError(reason, code=ready.failure, problem=ready.raw)
     return ready
+
+
+def patiently(flow: Callable[[], Flow[T]]) -> Flow[T]:
+    """Do something that may be repeated; outlast a restart of the server."""
+    away_since = time.monotonic()
+    while True:
+        try:
+            return (yield from flow())
+        except (ConnectionFailedError, ServerError):
+            if time.monotonic() - away_since > PATIENCE_S:
+                raise
+        yield Pause(_LONGEST_PAUSE_S)
 
 
 @contextmanager
@@ -174,10 +194,10 @@ def detaching(sentence: str) -> Iterator[None]:
 
 
 @contextmanager
-def attempt_progress(shown: bool) -> Iterator[Callable[[models.BaseAttempt], None]]:
-    """Yield a function that shows an attempt's state as a tqdm bar (or does nothing)."""
+def progress_bar(shown: bool, **options: Any) -> Iterator[Any]:
+    """Yield a tqdm bar, for a notebook or a terminal as the case may be; None when not shown."""
     if not shown:
-        yield lambda _attempt: None
+        yield None
         return
     import warnings
 
@@ -186,14 +206,23 @@ def attempt_progress(shown: bool) -> Iterator[Callable[[models.BaseAttempt], Non
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-        bar = tqdm(unit=" events", total=None, leave=True)
-
-    def report(attempt: models.BaseAttempt) -> None:
-        bar.set_description_str(f"attempt {attempt.number}: {attempt.status}", refresh=False)
-        bar.update(max(attempt.last_seq - bar.n, 0))
-        bar.refresh()
-
+        bar = tqdm(total=None, leave=True, **options)
     try:
-        yield report
+        yield bar
     finally:
         bar.close()
+
+
+@contextmanager
+def attempt_progress(shown: bool) -> Iterator[Callable[[models.BaseAttempt], None]]:
+    """Yield a function that shows an attempt's state as a tqdm bar (or does nothing)."""
+    with progress_bar(shown, unit=" events") as bar:
+
+        def report(attempt: models.BaseAttempt) -> None:
+            if bar is None:
+                return
+            bar.set_description_str(f"attempt {attempt.number}: {attempt.status}", refresh=False)
+            bar.update(max(attempt.last_seq - bar.n, 0))
+            bar.refresh()
+
+        yield report

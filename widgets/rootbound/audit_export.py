@@ -39,7 +39,7 @@ def export(client: Client, path: Path, form: str | None, filters: Mapping[str, A
             if response.status_code >= 300:
                 response.read()
                 raise _refusal(response)
-            with _file(path) as file:
+            with whole_file(path) as file:
                 for block in response.iter_bytes():
                     file.write(block)
         break
@@ -61,7 +61,7 @@ async def async_export(
                 if response.status_code >= 300:
                     await response.aread()
                     raise _refusal(response)
-                with _file(path) as file:
+                with whole_file(path) as file:
                     async for block in response.aiter_bytes():
                         file.write(block)
         break
@@ -110,7 +110,7 @@ def _errors(endpoint: Endpoint) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside `path`, which takes its name when all went well, and else is removed."""
     descriptor, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
     part = Path(name)

@@ -172,3 +172,30 @@ def test_completion_knows_commands_and_names(server, clean_env, tmp_path):
     )
     done = subprocess.run(["bash", script], capture_output=True, text=True, check=True)
     assert "rootbound" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("parameter", "sentence"),
+    [
+        ("max_parallel=two", "The parameter max_parallel is a whole number, not 'two'."),
+        ("max_parallel=True", "The parameter max_parallel is a whole number, not 'True'."),
+        ("budget=much", "The parameter budget is a number, not 'much'."),
+        ("approve=yes", "The parameter approve is True or False, not 'yes'."),
+        ("colour=red", "batch.ipynb has no parameter 'colour'; it has: project, prompt"),
+        ("project", "-p takes NAME=VALUE, not 'project'."),
+    ],
+)
+def test_a_batchs_parameters_are_checked_before_anything_starts(
+    clean_env, capsys, parameter, sentence
+):
+    notebook = Path(__file__).parents[3] / "notebooks/batch.ipynb"
+    assert cli.main(["batch", "run", str(notebook), "-p", parameter]) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_missing_notebook_and_a_foreign_batch_are_one_sentence(clean_env, capsys):
+    assert cli.main(["batch", "run", "nope.ipynb"]) == 1
+    assert "There is no notebook nope.ipynb." in capsys.readouterr().err
