@@ -17,14 +17,8 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .access import AccessRequest, AsyncAccessRequest
-    from .aio import (
-        AsyncAttempt,
-        AsyncClient,
-        AsyncDecomposition,
-        AsyncProject,
-        AsyncTask,
-        connect_async,
-    )
+    from .aio import AsyncClient, connect_async
+    from .aio_objects import AsyncAttempt, AsyncDecomposition, AsyncProject, AsyncTask
     from .batch import Batch, BatchFailedError, BatchResult
     from .client import Client, connect
     from .costs import Costs
@@ -49,14 +43,8 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "access": ("AccessRequest", "AsyncAccessRequest"),
-    "aio": (
-        "AsyncAttempt",
-        "AsyncClient",
-        "AsyncDecomposition",
-        "AsyncProject",
-        "AsyncTask",
-        "connect_async",
-    ),
+    "aio": ("AsyncClient", "connect_async"),
+    "aio_objects": ("AsyncAttempt", "AsyncDecomposition", "AsyncProject", "AsyncTask"),
     "batch": ("Batch", "BatchFailedError", "BatchResult"),
     "client": ("Client", "connect"),
     "costs": ("Costs",),

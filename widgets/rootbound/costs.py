@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import _html as html
 from . import _operations as ops
-from .errors import MissingDependencyError
 from .models import Model
+from .tables import frame
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
@@ -49,14 +49,7 @@ class Costs(Model):
         MissingDependencyError
             If pandas is not installed.
         """
-        try:
-            import pandas as pd  # optional, and slow to import
-        except ImportError as error:
-            raise MissingDependencyError(
-                "df() needs pandas, which is not installed; run `pip install pandas`, or use "
-                "`results` instead."
-            ) from error
-        return pd.DataFrame([{key: row[key] for key in _COLUMNS} for row in self.results])
+        return frame(self.results, _COLUMNS, get=dict.__getitem__)
 
     def _repr_html_(self) -> str:
         return html.costs(self)

@@ -11,7 +11,8 @@ from . import models
 from .tables import Listing
 
 if TYPE_CHECKING:
-    from .aio import AsyncAttempt, AsyncClient
+    from .aio import AsyncClient
+    from .aio_objects import AsyncAttempt
     from .client import Client
     from .objects import Attempt
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,7 +29,9 @@ def columns_of(cls: type[Model]) -> tuple[str, ...]:
     return tuple(item.name for item in dataclasses.fields(cls) if item.name not in hidden)
 
 
-def frame(items: Iterable[Any], columns: Sequence[str]) -> pd.DataFrame:
+def frame(
+    items: Iterable[Any], columns: Sequence[str], get: Callable[[Any, str], Any] = getattr
+) -> pd.DataFrame:
     """Return results as a pandas DataFrame, one row each.
 
     Parameters
@@ -38,6 +40,8 @@ def frame(items: Iterable[Any], columns: Sequence[str]) -> pd.DataFrame:
         The results.
     columns : sequence of str
         Attributes to show.
+    get : callable, default getattr
+        How an item gives one of them.
 
     Returns
     -------
@@ -56,7 +60,7 @@ def frame(items: Iterable[Any], columns: Sequence[str]) -> pd.DataFrame:
             "df() needs pandas, which is not installed; run `pip install pandas`, or iterate "
             "over the result instead."
         ) from error
-    rows = [[getattr(item, name) for name in columns] for item in items]
+    rows = [[get(item, name) for name in columns] for item in items]
     return pd.DataFrame(rows, columns=list(columns))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 
-from rootbound import access, audit_models, models, review
+from rootbound import access, audit_models, costs, models, review
 
 COMPONENTS: dict[type[models.Model], str] = {
     models.Me: "Me",
@@ -43,6 +43,7 @@ COMPONENTS: dict[type[models.Model], str] = {
     review.Removed: "WorktreesGone",
     review.AgentTest: "AgentTest",
     review.Key: "Key",
+    costs.Costs: "Costs",
 }
 RENAMED = {(models.BaseAttempt, "gate_list"): "gates"}
 PYTHON: dict[str, tuple[type, ...]] = {
