@@ -43,7 +43,7 @@ COMPONENTS: dict[type[models.Model], str] = {
     review.Removed: "WorktreesGone",
     review.AgentTest: "AgentTest",
     review.Key: "Key",
-    costs.Costs: "Costs",
+    costs.Costs: "CostList",
 }
 RENAMED = {(models.BaseAttempt, "gate_list"): "gates"}
 PYTHON: dict[str, tuple[type, ...]] = {
