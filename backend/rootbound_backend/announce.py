@@ -1,7 +1,8 @@
 """Announcements after a commit: they only wake readers, who then look into the database.
 
-One event loop on a thread of its own serves the whole process, which is an order of magnitude
-cheaper than a loop per message, and keeps a Redis outage out of the request that announces.
+Readers of this process are woken at once, those of others through the channel layer. For that, one
+event loop on a thread of its own serves the whole process, which is an order of magnitude cheaper
+than a loop per message, and keeps a Redis outage out of the request that announces.
 """
 
 from __future__ import annotations
@@ -11,15 +12,48 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Callable
 
 from channels.layers import get_channel_layer
 from django.db import transaction
 
-__all__ = ["announce_attempt", "announce_project", "attempt_group", "project_group"]
+__all__ = [
+    "PROCESS",
+    "Listener",
+    "announce_attempt",
+    "announce_project",
+    "attempt_group",
+    "hear",
+    "ignore",
+    "project_group",
+]
 
 logger = logging.getLogger(__name__)
 
 SEND_TIMEOUT_S = 5.0
+
+PROCESS = uuid.uuid4().hex
+"""Names this process in announcements, so that its readers pass over the echo."""
+
+Listener = Callable[[float], None]
+"""Takes the moment of an announcement, in seconds since the epoch, on any thread."""
+
+_listeners: dict[str, frozenset[Listener]] = {}
+_listeners_lock = threading.Lock()
+
+
+def hear(group: str, listener: Listener) -> None:
+    """Call `listener` for each announcement that this process makes to a group."""
+    with _listeners_lock:
+        _listeners[group] = _listeners.get(group, frozenset()) | {listener}
+
+
+def ignore(group: str, listener: Listener) -> None:
+    """Stop calling it."""
+    with _listeners_lock:
+        left = _listeners.pop(group, frozenset()) - {listener}
+        if left:
+            _listeners[group] = left
 
 
 def attempt_group(attempt_id: uuid.UUID | str) -> str:
@@ -40,7 +74,10 @@ class _Announcer:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def send(self, group: str) -> None:
-        asyncio.run_coroutine_threadsafe(self._send(group, time.time()), self._running_loop())
+        at = time.time()
+        for listener in _listeners.get(group, ()):
+            listener(at)
+        asyncio.run_coroutine_threadsafe(self._send(group, at), self._running_loop())
 
     async def _send(self, group: str, at: float) -> None:
         layer = get_channel_layer()
@@ -48,7 +85,7 @@ class _Announcer:
             return
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
-                await layer.group_send(group, {"type": "wake", "at": at})
+                await layer.group_send(group, {"type": "wake", "at": at, "by": PROCESS})
         except Exception as error:
             # Readers look again by themselves, so a lost announcement costs a second, not data.
             logger.warning("The announcement to %s was lost: %s", group, error)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeVar
 
 from channels.layers import get_channel_layer
 
+from rootbound_backend.announce import PROCESS, hear, ignore
 from rootbound_backend.websockets import end_if_cancelled, end_task
 
 __all__ = ["SharedReader", "readers_in_use", "shared_reader"]
@@ -71,6 +72,8 @@ class SharedReader(ABC):
 
     def start(self) -> None:
         """Begin to listen and to read."""
+        self._loop = asyncio.get_running_loop()
+        hear(self.group, self._woken)
         self._tasks = [
             asyncio.create_task(self._listen()),
             asyncio.create_task(self._read_on()),
@@ -78,6 +81,7 @@ class SharedReader(ABC):
 
     def stop(self) -> None:
         """Stop both."""
+        ignore(self.group, self._woken)
         for task in self._tasks:
             end_task(task)
 
@@ -85,8 +89,19 @@ class SharedReader(ABC):
         """Wait until the first look."""
         await self._ready.wait()
 
+    def _woken(self, at: float) -> None:
+        """Take an announcement of this process, on whichever thread it was made."""
+        # A loop that was closed meanwhile has nobody to wake.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._wake_up, at)
+
+    def _wake_up(self, at: float | None) -> None:
+        if self.announced_at is None:
+            self.announced_at = at
+        self._wake.set()
+
     async def _listen(self) -> None:
-        """Turn announcements into wake-ups, whatever happens to Redis meanwhile."""
+        """Turn announcements of other processes into wake-ups, whatever happens to Redis."""
         layer = get_channel_layer()
         while layer is not None:
             try:
@@ -96,9 +111,8 @@ class SharedReader(ABC):
                     while True:
                         end_if_cancelled()
                         message = await layer.receive(channel)
-                        if self.announced_at is None:
-                            self.announced_at = message.get("at")
-                        self._wake.set()
+                        if message.get("by") != PROCESS:
+                            self._wake_up(message.get("at"))
                 finally:
                     with contextlib.suppress(Exception):
                         await layer.group_discard(self.group, channel)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import django.db
 import msgspec
 from django.db import connection
 from psycopg import DataError
@@ -14,7 +16,14 @@ from psycopg.types.json import Jsonb
 
 from rootbound_backend.problems import Problem
 
-__all__ = ["copy_rows", "decode_batch", "decode_lines", "decode_part", "raw_json"]
+__all__ = [
+    "copy_rows",
+    "decode_batch",
+    "decode_lines",
+    "decode_part",
+    "raw_json",
+    "refusing_unstorable",
+]
 
 T = TypeVar("T")
 
@@ -136,12 +145,25 @@ def copy_rows(
         400 when PostgreSQL cannot store a value; the transaction must be rolled back.
     """
     statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
+    with refusing_unstorable(), connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types(types)
+        for row in rows:
+            copy.write_row(row)
+
+
+@contextlib.contextmanager
+def refusing_unstorable() -> Iterator[None]:
+    """Turn PostgreSQL's refusal of a value into ours.
+
+    Raises
+    ------
+    Problem
+        400 when PostgreSQL cannot store a value; a transaction must be rolled back.
+    """
     try:
-        with connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.set_types(types)
-            for row in rows:
-                copy.write_row(row)
-    except DataError as error:
+        yield
+    # COPY is psycopg's own, other statements go through Django.
+    except (DataError, django.db.DataError) as error:
         first_line = str(error).splitlines()[0] if str(error) else "unknown"
         raise Problem(
             status=400,

@@ -7,12 +7,14 @@ import concurrent.futures
 import contextlib
 import json
 import statistics
+import sys
 import time
 import uuid
 from typing import Any
 
 import httpx
 import msgspec
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from psycopg.types.json import Jsonb
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
@@ -21,6 +23,9 @@ from websockets.exceptions import WebSocketException
 from .services import Services, event
 
 MIB = 1024 * 1024
+MAX_POST = 500
+"""Most events of one post, as the LDA's."""
+
 BINARY = "COPY attempts_attemptevent (attempt_id, seq, timestamp, type, payload, attempt_created_at) FROM STDIN (FORMAT BINARY)"  # noqa: E501
 TYPES = ["uuid", "int8", "timestamptz", "varchar", "jsonb", "timestamptz"]
 
@@ -74,21 +79,53 @@ def post_rate(url: str, services: Services, size: int, rows: int, at_once: int =
     return sum(len(bodies) for _, bodies in work) * size / taken
 
 
-async def pubsub_latency(services: Services) -> list[float]:
-    """Return latencies in seconds of raw Redis publish and subscribe."""
-    client = Redis.from_url(services.redis_url)
-    found = []
+PAUSE_S = 0.15
+"""Between two events of which each is to be the first after a pause, in seconds."""
+
+PUBLISHER = """
+import sys, time
+from redis import Redis
+client = Redis.from_url(sys.argv[1])
+for _ in range(int(sys.argv[2])):
+    time.sleep(float(sys.argv[3]))
+    client.publish("bench", repr(time.time()))
+"""
+
+
+async def pubsub_latency(services: Services, tries: int = 60) -> list[float]:
+    """Return how long raw publish-subscribe takes from one process to another, in seconds.
+
+    With the same pauses as `first_after_pause`: what sleeps has to be woken here as well.
+    """
+    client, found = Redis.from_url(services.redis_url), []
     async with client.pubsub() as listener:
         await listener.subscribe("bench")
-        await listener.get_message(timeout=1)
-        for _ in range(200):
-            began = time.perf_counter()
-            await client.publish("bench", b"x")
-            while await listener.get_message(timeout=1, ignore_subscribe_messages=True) is None:
-                pass
-            found.append(time.perf_counter() - began)
+        publisher = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", PUBLISHER, services.redis_url, str(tries), str(PAUSE_S)
+        )
+        while len(found) < tries:
+            message = await listener.get_message(timeout=1, ignore_subscribe_messages=True)
+            if message is not None:
+                found.append(time.time() - float(message["data"]))
+        await publisher.wait()
     await client.aclose()
     return found
+
+
+class _Payload(msgspec.Struct):
+    at: float = 0.0
+
+
+class _Event(msgspec.Struct):
+    seq: int
+    payload: _Payload
+
+
+class _Frame(msgspec.Struct):
+    events: list[_Event] = []
+
+
+_FRAME = msgspec.json.Decoder(_Frame)
 
 
 class Watcher:
@@ -127,13 +164,9 @@ class Watcher:
                         await self._take(socket, text)
 
     async def _take(self, socket: Any, text: Any) -> None:
-        frame = msgspec.json.decode(text)
-        now = time.time()
-        for one in frame.get("events", ()):
-            self.seen.append(one["seq"])
-            sent = one["payload"].get("at")
-            if sent:
-                self.delays.append(now - sent)
+        now, events = time.time(), _FRAME.decode(text).events
+        self.seen += [one.seq for one in events]
+        self.delays += [now - one.payload.at for one in events if one.payload.at]
         if self.slow_s:
             await asyncio.sleep(self.slow_s)
         # Not each frame: the window is 1,000 events wide.
@@ -142,13 +175,21 @@ class Watcher:
             await socket.send(json.dumps({"type": "ack", "seq": self.acked}))
 
 
+def through_jupyter(services: Services, attempt: str) -> Watcher:
+    """Return a viewer that comes through Jupyter, as browsers do."""
+    url = f"{services.jupyter_url.replace('http', 'ws', 1)}/rootbound/ws/attempts/{attempt}/"
+    return Watcher(url, services.through_jupyter())
+
+
 async def watch(
     services: Services, *, viewers: int, rate: int, seconds: float, stock: bool = False,
-    batch: int | None = None, odd: bool = False,
+    odd: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Post events at a rate to some viewers and return how they fared.
+    """Let events happen at a rate before some viewers and return how they fared.
 
-    ``odd`` makes one viewer slow and lets another reconnect twice a second.
+    An agent does not wait for its reports: events happen when they are due, what is due is posted
+    together, one post at a time, and delays count from when an event was due. ``odd`` lets all
+    come through Jupyter, makes one slow and lets another reconnect twice a second.
     """
     attempt = services.new_attempt()
     base = services.stock_url if stock else services.url
@@ -156,30 +197,14 @@ async def watch(
     socket_url = f"{base.replace('http', 'ws', 1)}/ws/attempts/{attempt}/"
     watchers = [Watcher(socket_url, services.reader(), acks=not stock) for _ in range(viewers)]
     if odd:
+        watchers = [through_jupyter(services, attempt) for _ in range(viewers)]
         watchers[0].slow_s, watchers[1].reconnect_s = 0.2, 0.5
     tasks = [asyncio.create_task(watcher.run()) for watcher in watchers]
     await asyncio.gather(*(watcher.ready.wait() for watcher in watchers))
     await asyncio.sleep(0.5)
-    size = batch or max(1, rate // 50)
-    total = int(rate * seconds) // size * size
-    async with httpx.AsyncClient(
-        headers=services.writer(attempt), trust_env=False, timeout=120
-    ) as client:
-        began = time.perf_counter()
-        for first in range(1, total + 1, size):
-            rows = [event(n) for n in range(first, first + size)]
-            for row in rows:
-                row["payload"]["at"] = time.time()
-            answer = await client.post(path, json={"lease_generation": 1, "events": rows})
-            answer.raise_for_status()
-            early = began + (first + size - 1) / rate - time.perf_counter()
-            if early > 0:
-                await asyncio.sleep(early)
-            if time.perf_counter() - began > 3 * seconds + 10:
-                # It cannot keep up with the rate; what it took so far is what is compared.
-                total = first + size - 1
-                break
-        posted_in = time.perf_counter() - began
+    began = time.time()
+    total = await _happen(services.writer(attempt), path, began, rate, int(rate * seconds))
+    posted_in = time.time() - began
     deadline = time.monotonic() + (5 if stock else 60)
     want = list(range(1, total + 1))
     while any(len(one.seen) < total for one in watchers):
@@ -199,8 +224,26 @@ async def watch(
     }  # fmt: skip
 
 
-async def first_after_pause(services: Services, tries: int = 30) -> list[float]:
-    """Return the delays of single events that come after a pause, in seconds."""
+async def _happen(headers: dict[str, str], url: str, began: float, rate: int, total: int) -> int:
+    """Post `total` events as they fall due; return how many it were when patience ended."""
+    posted, patience = 0, began + 3 * total / rate + 10
+    async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=120) as client:
+        while posted < total and time.time() < patience:
+            due = min(total, int((time.time() - began) * rate) + 1)
+            if due == posted:
+                await asyncio.sleep(max(0.0, began + posted / rate - time.time()))
+                continue
+            rows = [event(n) for n in range(posted + 1, min(due, posted + MAX_POST) + 1)]
+            for row in rows:
+                row["payload"]["at"] = began + (row["seq"] - 1) / rate
+            answer = await client.post(url, json={"lease_generation": 1, "events": rows})
+            answer.raise_for_status()
+            posted = rows[-1]["seq"]
+    return posted
+
+
+async def first_after_pause(services: Services, tries: int = 60) -> list[float]:
+    """Return the delays of single events after a pause, from their POST on, in seconds."""
     attempt = services.new_attempt()
     watcher = Watcher(
         f"{services.url.replace('http', 'ws', 1)}/ws/attempts/{attempt}/", services.reader()
@@ -210,7 +253,7 @@ async def first_after_pause(services: Services, tries: int = 30) -> list[float]:
     await asyncio.sleep(0.5)
     async with httpx.AsyncClient(headers=services.writer(attempt), trust_env=False) as client:
         for seq in range(1, tries + 1):
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(PAUSE_S)
             row = event(seq)
             row["payload"]["at"] = time.time()
             body = {"lease_generation": 1, "events": [row]}
@@ -219,6 +262,43 @@ async def first_after_pause(services: Services, tries: int = 30) -> list[float]:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     return watcher.delays
+
+
+STORE = """
+WITH taken AS (UPDATE attempts_attempt SET last_seq = last_seq + 1 WHERE id = %(id)s
+    RETURNING last_seq, created_at)
+INSERT INTO attempts_attemptevent
+    (attempt_id, seq, "timestamp", type, payload, attempt_created_at)
+SELECT %(id)s, last_seq, now(), 'LOG', jsonb_build_object('at', %(at)s::float8),
+    created_at FROM taken
+"""
+
+
+async def first_after_commit(services: Services, tries: int = 60) -> list[float]:
+    """Return the delays of single events after a pause, from their announcement on, in seconds.
+
+    The events are stored and announced here, as by another process of the backend.
+    """
+    attempt = services.new_attempt()
+    watcher = Watcher(
+        f"{services.url.replace('http', 'ws', 1)}/ws/attempts/{attempt}/", services.reader()
+    )
+    task = asyncio.create_task(watcher.run())
+    await watcher.ready.wait()
+    await asyncio.sleep(0.5)
+    layer = RedisPubSubChannelLayer(hosts=[services.redis_url], prefix="rootbound")
+    stored = []
+    with services.database() as db:
+        for _ in range(tries):
+            await asyncio.sleep(PAUSE_S)
+            db.execute(STORE, {"id": attempt, "at": 1.0})
+            stored.append(time.time())
+            await layer.group_send(f"attempt_{attempt}", {"type": "wake", "at": stored[-1]})
+        await asyncio.sleep(0.5)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    # Delays are against 1.0 s since the epoch, which is when the events say that they happened.
+    return [delay + 1.0 - at for delay, at in zip(watcher.delays, stored, strict=True)]
 
 
 async def big_log(services: Services, megabytes: int = 100) -> dict[str, float]:
@@ -252,7 +332,7 @@ async def big_log(services: Services, megabytes: int = 100) -> dict[str, float]:
         socket_s = time.perf_counter() - began
     before = services.backend.memory_info().rss
     peak = 0
-    watchers = [Watcher(socket_url, services.reader()) for _ in range(10)]
+    watchers = [through_jupyter(services, attempt) for _ in range(10)]
     tasks = [asyncio.create_task(one.run()) for one in watchers]
     began = time.perf_counter()
     while any(len(one.seen) < seq for one in watchers):

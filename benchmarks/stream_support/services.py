@@ -1,8 +1,9 @@
-"""PostgreSQL, Redis and two Daphnes on a state folder of their own."""
+"""PostgreSQL, Redis, two Daphnes and a Jupyter server on a state folder of their own."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets as random_secrets
 import socket
@@ -33,6 +34,7 @@ class Services:
     home: Path
     url: str
     stock_url: str
+    jupyter_url: str
     database_url: str
     redis_url: str
     password: str
@@ -41,6 +43,18 @@ class Services:
     def database(self) -> psycopg.Connection[Any]:
         """Return a new connection."""
         return psycopg.connect(self.database_url, password=self.password, autocommit=True)
+
+    def through_jupyter(self) -> dict[str, str]:
+        """Return the headers of a person for Jupyter."""
+        return {"Authorization": f"token {self.password}"}
+
+    def gaps(self) -> list[float]:
+        """Return how late Jupyter's event loop was since the last call, in seconds each."""
+        answer = httpx.get(
+            f"{self.jupyter_url}/bench/gaps", headers=self.through_jupyter(), trust_env=False
+        )
+        found: list[float] = answer.raise_for_status().json()
+        return found
 
     def _token(self, audience: str, **claims: Any) -> str:
         now = int(time.time())
@@ -124,29 +138,64 @@ def running() -> Iterator[Services]:
             "rootbound_backend.asgi:application", "benchmarks.stream_support.stock:application",
         ):  # fmt: skip
             port = _free_port()
-            command = ["-m", "daphne", "-e", f"tcp:port={port}:interface=127.0.0.1", application]
-            log = stack.enter_context((Path(folder) / f"{port}.log").open("wb"))
-            process = subprocess.Popen(
-                [sys.executable, *command], env=environment, stdout=log, stderr=log
-            )
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
+            ends = ["-e", f"tcp:port={port}:interface=127.0.0.1"]
+            if not urls:
+                ends += ["-u", f"{folder}/backend.sock"]
+            processes.append(_run(stack, Path(folder), environment, "daphne", *ends, application))
             urls.append(f"http://127.0.0.1:{port}")
-            processes.append(process)
-        for url in urls:
-            _await(url)
         password = (home / "secrets/postgres.password").read_text().strip()
+        urls.append(_jupyter(stack, Path(folder), environment, password))
+        for url, path in zip(urls, ("/api/health/", "/api/health/", "/bench/gaps"), strict=True):
+            _await(url + path)
         yield Services(
-            home, urls[0], urls[1], database_url, redis_url, password,
+            home, *urls, database_url, redis_url, password,
             psutil.Process(processes[0].pid),
         )  # fmt: skip
+
+
+def _run(
+    stack: contextlib.ExitStack, folder: Path, environment: dict[str, str], *command: str
+) -> subprocess.Popen[bytes]:
+    """Run a module until the stack of contexts ends."""
+    log = stack.enter_context((folder / f"{random_secrets.token_hex(4)}.log").open("wb"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command], env=environment, stdout=log, stderr=log, cwd=folder
+    )
+    stack.callback(process.wait)
+    stack.callback(process.terminate)
+    return process
+
+
+def _jupyter(
+    stack: contextlib.ExitStack, folder: Path, environment: dict[str, str], token: str
+) -> str:
+    """Start a Jupyter server in front of the backend, with the probe in its event loop."""
+    port = _free_port()
+    config = {
+        "ServerApp": {
+            "jpserver_extensions": {
+                "rootbound_server_ext": True, "benchmarks.stream_support.probe": True,
+            },
+            "port": port, "port_retries": 0, "open_browser": False, "root_dir": str(folder),
+        },
+        "IdentityProvider": {"token": token},
+        "RootboundApp": {"backend_socket": f"{folder}/backend.sock", "home": str(folder / "home")},
+    }  # fmt: skip
+    (folder / "jupyter.json").write_text(json.dumps(config))
+    options = ["--config", str(folder / "jupyter.json")]
+    if os.geteuid() == 0:
+        options.append("--allow-root")
+    own = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR",
+                                                         "JUPYTER_RUNTIME_DIR")}  # fmt: skip
+    _run(stack, folder, {**environment, **own}, "jupyter_server", *options)
+    return f"http://127.0.0.1:{port}"
 
 
 def _await(url: str) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            httpx.get(f"{url}/api/health/", trust_env=False, timeout=5)
+            httpx.get(url, trust_env=False, timeout=5)
         except httpx.HTTPError:
             if time.monotonic() > deadline:
                 raise

@@ -103,10 +103,17 @@ async def test_history_then_live_events_then_the_end(attempt, path):
     assert await closed_with(communicator) == 1000
 
 
-async def test_an_announcement_brings_events_at_once(attempt, path, monkeypatch):
+@pytest.mark.parametrize("by", ["this process", "another process"])
+async def test_an_announcement_brings_events_at_once(attempt, path, monkeypatch, by):
+    from rootbound_backend import announce, readers
     from rootbound_backend.apps.attempts import hub
 
     monkeypatch.setattr(hub, "TAIL_S", 60)
+    if by == "this process":
+        monkeypatch.setattr(announce._Announcer, "_send", lambda *_: asyncio.sleep(0))
+    else:
+        monkeypatch.setattr(readers, "PROCESS", "somebody else")
+        monkeypatch.setattr(readers, "hear", lambda group, listener: None)
     communicator = await opened(path)
     await frame(communicator)
     await events_until(communicator, 1)

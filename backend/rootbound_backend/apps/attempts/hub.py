@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
+from datetime import datetime
 
 from rootbound_backend.announce import attempt_group
 from rootbound_backend.apps.attempts.events import EventPage, read_stream
@@ -44,7 +45,7 @@ class StreamHub(SharedReader):
         self.head = 0
         self.is_terminal = False
         self.lag_s: float | None = None
-        self._started = False
+        self._created_at: datetime | None = None
         self._kept: deque[tuple[int, str]] = deque()
         self._kept_chars = 0
 
@@ -68,19 +69,21 @@ class StreamHub(SharedReader):
         if self._kept and self._kept[0][0] <= seq + 1:
             skip = seq + 1 - self._kept[0][0]
             return [self._kept[index] for index in range(skip, min(skip + PAGE, len(self._kept)))]
-        page: EventPage | None = await run_in_db(read_stream, self.key, seq, PAGE)
+        page = await self._read(seq, PAGE)
         return page.events if page is not None else []
+
+    async def _read(self, after: int, limit: int) -> EventPage | None:
+        page: EventPage | None = await run_in_db(
+            read_stream, self.key, after, limit, self._created_at
+        )
+        return page
 
     async def look(self) -> bool:
         """Take in the next page; return whether there is more at once."""
         # At the start only where the stream ends: each socket catches up by itself.
-        first, self._started = not self._started, True
+        first = self._created_at is None
         after, limit = (0, 0) if first else (self.last_seq, PAGE)
-        try:
-            page: EventPage | None = await run_in_db(read_stream, self.key, after, limit)
-        except Exception:
-            self._started = not first
-            raise
+        page = await self._read(after, limit)
         async with self.news:
             if page is None:
                 self.gone = True
@@ -93,6 +96,7 @@ class StreamHub(SharedReader):
         return self.last_seq < page.last_seq
 
     def _take(self, page: EventPage, *, first: bool) -> None:
+        self._created_at = page.created_at
         for seq, text in page.events:
             self._keep(seq, text)
         if page.events or first:

@@ -33,7 +33,7 @@ from rootbound_backend.apps.attempts.transitions import (
 from rootbound_backend.apps.tasks.models import Task
 from rootbound_backend.bodies import RowDecoders
 from rootbound_backend.problems import Problem
-from rootbound_backend.wire import copy_rows, decode_part, raw_json
+from rootbound_backend.wire import copy_rows, decode_part, raw_json, refusing_unstorable
 
 __all__ = [
     "MAX_BATCH",
@@ -146,6 +146,9 @@ _TABLE = "attempts_attemptevent"
 _COLUMNS = ("attempt_id", "seq", "timestamp", "type", "payload", "attempt_created_at")
 _TYPES = ("uuid", "int8", "timestamptz", "varchar", "jsonb", "timestamptz")
 
+FEW = 10
+"""Up to so many events are stored by one statement; from there on COPY is quicker."""
+
 # Takes the row's lock, checks fence and watermark, and moves it, in one statement.
 _TAKE = """
 UPDATE attempts_attempt SET
@@ -153,8 +156,22 @@ UPDATE attempts_attempt SET
     event_bytes = event_bytes + %(bytes)s, lease_expires_at = %(lease)s
 WHERE id = %(id)s AND lease_generation = %(generation)s AND last_source_seq = %(first)s - 1
     AND status IN ('RUNNING', 'GATES') AND handed_over_at IS NOT NULL
-RETURNING last_seq - %(count)s, created_at
+RETURNING last_seq - %(count)s AS base, created_at
 """
+
+# The same with the events themselves: one round trip, and a transaction by itself.
+_TAKE_FEW = (
+    "WITH taken AS ("
+    + _TAKE
+    + """)
+INSERT INTO attempts_attemptevent
+    (attempt_id, seq, "timestamp", type, payload, attempt_created_at)
+SELECT %(id)s, taken.base + event.place, event.moment, event.type, event.payload::jsonb,
+    taken.created_at
+FROM taken, unnest(%(moments)s::timestamptz[], %(types)s::text[], %(payloads)s::text[])
+    WITH ORDINALITY AS event (moment, type, payload, place)
+"""
+)
 
 
 def decode_events(
@@ -253,50 +270,73 @@ def ingest_events(*, attempt_id: uuid.UUID, batch: EventBatch) -> int:
         404 when the attempt is gone; 409 ``fenced`` or ``sequence-gap``; 400 for a value that
         cannot be stored.
     """
-    with transaction.atomic():
-        stored = len(batch.events)
-        if not _take_plain(attempt_id, batch):
-            attempt = lock_attempt(attempt_id)
-            check_fence(reported=batch.lease_generation, current=attempt.lease_generation)
-            last = attempt.last_source_seq
-            new = [(index, event) for index, event in enumerate(batch.events) if event.seq > last]
-            for offset, (_, event) in enumerate(new, start=1):
-                if event.seq != last + offset:
-                    raise sequence_gap(last + offset)
-            _Application(attempt).run(new)
-            stored = len(new)
-        contiguous = batch.events[-1].seq if stored else attempt.last_source_seq
+    plain = _plain_bytes(batch.events)
+    if plain is not None and _take_plain(attempt_id, batch, plain):
+        stored, contiguous = len(batch.events), batch.events[-1].seq
+    else:
+        stored, contiguous = _take_reports(attempt_id, batch)
     metrics.note_ingested("event", stored, batch.events[0].timestamp if stored else None)
     return contiguous
 
 
-def _take_plain(attempt_id: uuid.UUID, batch: EventBatch) -> bool:
+def _take_reports(attempt_id: uuid.UUID, batch: EventBatch) -> tuple[int, int]:
+    """Store what is new and apply it; return how many are new, and the watermark."""
+    with transaction.atomic():
+        attempt = lock_attempt(attempt_id)
+        check_fence(reported=batch.lease_generation, current=attempt.lease_generation)
+        last = attempt.last_source_seq
+        new = [(index, event) for index, event in enumerate(batch.events) if event.seq > last]
+        for offset, (_, event) in enumerate(new, start=1):
+            if event.seq != last + offset:
+                raise sequence_gap(last + offset)
+        _Application(attempt).run(new)
+    return len(new), batch.events[-1].seq if new else last
+
+
+def _take_plain(attempt_id: uuid.UUID, batch: EventBatch, size: int) -> bool:
     """Store a batch that only has text to tell, without loading the attempt.
 
     Most batches are such: no transition, no evidence, nothing seen before. Returns False, having
     done nothing, for any other.
     """
     events = batch.events
-    size = _plain_bytes(events)
-    if size is None:
-        return False
     facts: dict[str, Any] = {
         "id": attempt_id, "generation": batch.lease_generation, "first": events[0].seq,
         "last": events[-1].seq, "count": len(events), "bytes": size,
         "lease": timezone.now() + timedelta(seconds=LEASE_S),
     }  # fmt: skip
-    with connection.cursor() as cursor:
-        cursor.execute(_TAKE, facts)
-        taken = cursor.fetchone()
-    if taken is None:
+    taken = _store_few if len(events) <= FEW else _store_many
+    if not taken(attempt_id, events, facts):
         return False
-    seq, created_at = taken
-    rows = (
-        (attempt_id, seq + offset, event.timestamp, event.type, raw_json(event.payload), created_at)
-        for offset, event in enumerate(events, start=1)
-    )
-    copy_rows(_TABLE, _COLUMNS, _TYPES, rows)
     announce_attempt(attempt_id)
+    return True
+
+
+def _store_few(attempt_id: uuid.UUID, events: Sequence[EventIn], facts: dict[str, Any]) -> bool:
+    facts |= {
+        "moments": [event.timestamp for event in events],
+        "types": [event.type for event in events],
+        "payloads": [bytes(event.payload).decode() for event in events],
+    }
+    with refusing_unstorable(), connection.cursor() as cursor:
+        cursor.execute(_TAKE_FEW, facts)
+        return bool(cursor.rowcount)
+
+
+def _store_many(attempt_id: uuid.UUID, events: Sequence[EventIn], facts: dict[str, Any]) -> bool:
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(_TAKE, facts)
+            taken = cursor.fetchone()
+        if taken is None:
+            return False
+        base, created_at = taken
+        rows = (
+            (attempt_id, base + place, event.timestamp, event.type, raw_json(event.payload),
+             created_at)
+            for place, event in enumerate(events, start=1)
+        )  # fmt: skip
+        copy_rows(_TABLE, _COLUMNS, _TYPES, rows)
     return True
 
 
