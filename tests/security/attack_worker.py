@@ -1,15 +1,13 @@
 """Runs attacks in a process of its own, so that they can be another user's.
 
-Started with a JSON document on standard input: ``names``, ``folder`` (to work in) and
-``python`` (whether the supervisor is the one in Python). Prints one JSON line for each attack and
-way of running it.
+Started with a JSON document on standard input: ``cases``, pairs of an attack's name and the way of
+running it (``confined`` or ``plain``), and ``folder`` to work in. Prints one JSON line for each.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -63,13 +61,15 @@ async def _run_git(attack: GitAttack, sandbox: Sandbox | None, folder: Path) -> 
 
 async def _main(job: dict[str, Any]) -> None:
     folder = Path(job["folder"])
-    wanted = [attack for attack in ATTACKS if attack.name in set(job["names"])]
+    ways: dict[str, list[str]] = {}
+    for name, way in job["cases"]:
+        ways.setdefault(name, []).append(way)
     gate = asyncio.Semaphore(AT_ONCE)
     sandbox = Sandbox()
     await sandbox.start()
 
-    async def one(attack: Attack | GitAttack, ways: list[str]) -> None:
-        for way in ways:
+    async def one(attack: Attack | GitAttack) -> None:
+        for way in ways.get(attack.name, []):
             box = sandbox if way == "confined" else None
             async with gate:
                 try:
@@ -81,17 +81,11 @@ async def _main(job: dict[str, Any]) -> None:
                     found = {"error": traceback.format_exc()}
             print(json.dumps({"name": attack.name, "way": way, **found}), flush=True)
 
-    def ways(attack: Attack | GitAttack) -> list[str]:
-        # Once is enough: as the user who has less, if that one can do it at all.
-        bites = not job["python"] and (os.geteuid() == 0) == attack.root_only
-        return ["confined", "plain"] if bites else ["confined"]
-
     try:
-        await asyncio.gather(*(one(attack, ways(attack)) for attack in wanted))
+        await asyncio.gather(*map(one, ATTACKS))
         # One at a time: these set variables of this whole process.
         for attack in GIT_ATTACKS:
-            if attack.name in set(job["names"]):
-                await one(attack, ways(attack))
+            await one(attack)
     finally:
         await sandbox.stop()
 

@@ -77,7 +77,7 @@ class Worker:
     folder: Path | None = None
     _taken: int = 0
 
-    def start(self, names: list[str]) -> None:
+    def start(self, cases: list[tuple[str, str]]) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rb-attacks-"))
         self.folder.chmod(0o755)
         work = self.folder / "work"
@@ -97,7 +97,7 @@ class Worker:
             "ROOTBOUND_TEST_SECRET": SECRET,
             **({"ROOTBOUND_SUPERVISOR": "python"} if self.python else {}),
         }
-        job = {"names": names, "folder": str(work), "python": self.python}
+        job = {"cases": cases, "folder": str(work)}
         with tempfile.TemporaryFile("w+") as given:
             given.write(json.dumps(job))
             given.seek(0)
@@ -144,18 +144,22 @@ class Worker:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def workers(request: pytest.FixtureRequest) -> Iterator[dict[str, Worker]]:
-    """Workers by name, each at work on the attacks that are among the tests."""
-    wanted: dict[str, set[str]] = {}
+    """Workers by name, each at work on the attacks that are among the tests of the file."""
+    wanted: dict[str, set[tuple[str, str]]] = {}
     for item in request.session.items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
-        if "attack" in parameters and "worker" in parameters:
-            wanted.setdefault(parameters["worker"], set()).add(parameters["attack"].name)
+        if item.path == request.path and {"attack", "worker", "way"} <= parameters.keys():
+            case = (parameters["attack"].name, parameters["way"])
+            wanted.setdefault(parameters["worker"], set()).add(case)
     started = {}
-    for name, names in wanted.items():
+    for name, cases in wanted.items():
+        # Root's attacks have no worker where there is no root.
+        if name.startswith("root") and not IS_ROOT:
+            continue
         started[name] = Worker(name.removesuffix("-python"), python=name.endswith("-python"))
-        started[name].start(sorted(names))
+        started[name].start(sorted(cases))
     yield started
     for worker in started.values():
         worker.stop()

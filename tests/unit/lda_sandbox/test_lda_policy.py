@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rootbound_lda.places import within
 from rootbound_lda.policy import PolicyError, RootRefused, build_policy, canonical_root
 
 
@@ -15,6 +16,13 @@ def _refusal(path: str, base: Path) -> str:
         canonical_root(path, state_dir=base / "state")
     assert caught.value.sentence.endswith(".")
     return caught.value.code
+
+
+def test_a_name_that_begins_alike_is_no_part_of_a_folder() -> None:
+    pairs = [("/a/b", "/a/b"), ("/a/b", "/a"), ("/a", "/"), ("/", "/")]
+    assert all(within(Path(path), Path(folder)) for path, folder in pairs)
+    pairs = [("/a/bc", "/a/b"), ("/a", "/a/b"), ("/", "/a")]
+    assert not any(within(Path(path), Path(folder)) for path, folder in pairs)
 
 
 def test_a_project_folder_is_granted_by_its_real_path(base: Path) -> None:
