@@ -1,0 +1,195 @@
+"""What the SDK costs over what it stands on, as ratios of one run.
+
+``python benchmarks/sdk.py [--quick]`` writes ``benchmarks/results/sdk.md``: calls against the same
+calls of httpx, imports against the imports of httpx and anywidget, and a long stream followed
+against the same socket read bare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+from websockets.sync.client import connect
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.stream_support.services import Services, event, running  # noqa: E402
+from rootbound.client import Client  # noqa: E402
+from rootbound.discovery import Endpoint, http_options  # noqa: E402
+
+OUTPUT = ROOT / "benchmarks/results/sdk.md"
+Line = tuple[str, str, str, float, float, bool]
+ROUNDS = 7
+BATCH = 5000
+
+
+def _seconds(work: Callable[[], object], times: int) -> float:
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - began) / times
+
+
+def _beside(ours: Callable[[], object], theirs: Callable[[], object], times: int) -> list[float]:
+    """Return our median, theirs, and the median ratio of rounds that alternate."""
+    ours(), theirs()
+    pairs = [(_seconds(ours, times), _seconds(theirs, times)) for _ in range(ROUNDS)]
+    return [
+        statistics.median(pair[0] for pair in pairs),
+        statistics.median(pair[1] for pair in pairs),
+        statistics.median(mine / other for mine, other in pairs),
+    ]
+
+
+def calls(services: Services, client: Client, times: int) -> Iterator[Line]:
+    """One object, a list of 50, and a page of the audit log, against bare httpx and its JSON."""
+    attempt = services.new_attempt()
+    project = client.projects.list()[0]
+    for number in range(50):
+        project.create_task(f"Task {number}")
+    task = project.tasks()[0]
+    cases: tuple[tuple[str, Callable[[], object], str], ...] = (
+        ("me()", client.me, "/api/me/"),
+        ("attempt(id)", lambda: client.attempt(attempt), f"/api/attempts/{attempt}/"),
+        ("task(id)", lambda: client.task(task.id), f"/api/tasks/{task.id}/"),
+        ("project.tasks(), 51 of them", project.tasks, f"/api/projects/{project.id}/tasks/"),
+    )
+    options = http_options(services.url, 30.0)
+    with httpx.Client(**options) as bare:
+        headers = {**services.reader(), "Accept": "application/json"}
+        for name, ours, path in cases:
+            url = services.url + path
+
+            def theirs(url: str = url) -> object:
+                return bare.get(url, headers=headers).json()
+
+            mine, other, ratio = _beside(ours, theirs, times)
+            yield (f"`{name}`", f"{mine * 1e3:.2f} ms", f"httpx {other * 1e3:.2f} ms", ratio, 1.3,
+                   ratio <= 1.3)  # fmt: skip
+
+
+def imports() -> Iterator[Line]:
+    """Wall time of fresh interpreters, less that of an empty one."""
+    least = "import httpx, anywidget"
+    for name, code in (
+        ("`import rootbound`", "import rootbound"),
+        ("`import rootbound`, then `connect` and `TaskBoard`",
+         "import rootbound; rootbound.connect, rootbound.TaskBoard"),
+    ):  # fmt: skip
+        rounds = [(_start(code), _start(least), _start("pass")) for _ in range(ROUNDS)]
+        mine = statistics.median(one[0] - one[2] for one in rounds)
+        other = statistics.median(one[1] - one[2] for one in rounds)
+        ratio = statistics.median((a - c) / (b - c) for a, b, c in rounds)
+        yield (name, f"{mine * 1e3:.0f} ms", f"httpx and anywidget {other * 1e3:.0f} ms", ratio, 2,
+               ratio <= 2)  # fmt: skip
+
+
+def _start(code: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.perf_counter() - began
+
+
+def stream(services: Services, client: Client, amount: int) -> Line:
+    """Events a second through `events(follow=True)`, and through the socket itself."""
+    attempt = services.new_attempt()
+    headers = {**services.writer(attempt), "Content-Type": "application/json"}
+    with httpx.Client(headers=headers, trust_env=False, timeout=120) as posting:
+        for first in range(1, amount + 1, BATCH):
+            rows = [event(seq) for seq in range(first, first + BATCH)]
+            body = msgspec.json.encode({"lease_generation": 1, "events": rows})
+            url = f"{services.url}/api/attempts/{attempt}/events/"
+            posting.post(url, content=body).raise_for_status()
+    with services.database() as db:
+        db.execute(
+            "UPDATE attempts_attempt SET status = 'SUCCESS', completed_at = now() WHERE id = %s",
+            [attempt],
+        )
+
+    def follow() -> None:
+        got = sum(1 for _ in client.attempt(attempt).events(follow=True))
+        if got != amount:
+            raise RuntimeError(f"{got} events of {amount}")
+
+    def bare() -> None:
+        got = 0
+        address = f"{client.endpoint.ws_url}/ws/attempts/{attempt}/?after=0"
+        options = {"additional_headers": services.reader(), "max_size": 2**25, "proxy": None}
+        with connect(address, **options) as socket:
+            while True:
+                frame = json.loads(socket.recv())
+                if frame["type"] == "end":
+                    break
+                if frame["type"] == "events":
+                    got += len(frame["events"])
+                    seq = frame["events"][-1]["seq"]
+                    socket.send(json.dumps({"type": "ack", "seq": seq}))
+        if got != amount:
+            raise RuntimeError(f"{got} events of {amount}")
+
+    mine, other, _ = _beside(follow, bare, 1)
+    pace = other / mine
+    return (
+        f"{amount:,} events followed", f"{amount / mine:,.0f} events/s",
+        f"the bare socket, decoded and acknowledged: {amount / other:,.0f} events/s", pace, 0.5,
+        pace >= 0.5,
+    )  # fmt: skip
+
+
+def measured(*, quick: bool) -> Iterator[Line]:
+    """Yield one result after the other."""
+    yield from imports()
+    with running() as services:
+        token = services.reader()["Authorization"].removeprefix("Bearer ")
+        with Client(Endpoint(services.url, token, "headless", "the benchmark")) as client:
+            yield from calls(services, client, 20 if quick else 200)
+            yield stream(services, client, 10_000 if quick else 100_000)
+
+
+def table(lines: list[Line]) -> str:
+    """Return the results as Markdown."""
+    load = os.getloadavg()
+    machine = (
+        f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}; medians of {ROUNDS} alternating rounds; client and "
+        f"server share the cores; load average at the end {load[0]:.1f}."
+    )
+    head = ["# The SDK", "", machine, "",
+            "| what | Rootbound | beside it | ratio | wanted | holds |",
+            "|---|---|---|---|---|---|"]  # fmt: skip
+    rows = []
+    for what, ours, beside, ratio, limit, holds in lines:
+        wanted = f"{'>=' if 'events' in what else '<='} {limit:g}"
+        word = "yes" if holds else "**no**"
+        rows.append(f"| {what} | {ours} | {beside} | {ratio:.2f} | {wanted} | {word} |")
+    return "\n".join([*head, *rows, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer of everything, no file")
+    quick = parser.parse_args().quick
+    lines = []
+    for line in measured(quick=quick):
+        print(line, flush=True)
+        lines.append(line)
+    text = table(lines)
+    print(text)
+    if not quick:
+        OUTPUT.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
