@@ -6,38 +6,42 @@ what is reported is known to the last event.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
 import random
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import jwt
 import psutil
-import psycopg
 import pytest
 import redis
 from websockets.sync.client import connect
 
 import rootbound
-from rootbound_lda.outbox import Outbox
-from rootbound_lda.outbox_store import Owner
-from rootbound_lda.shipper import Shipper
+from rootbound_lda.audit import verify_chain
 from tests.integration.backend.backend_support import BASE, HEAD, gate, status
 from tests.integration.backend.backend_support import event as made_event
-from tests.support.environment import wait_for
+from tests.integration.stream.stream_reporting import (
+    Reporter,
+    database,
+    ingest_token,
+    new_attempt,
+    services,
+)
+from tests.support.environment import clean_env, wait_for
 from tests.support.live import LiveStack, live_stack
 from tests.support.live import rootbound as command_line
 
-TOTAL = 3000
+TOTAL = 10_000
 MIB = 1024 * 1024
 
 
@@ -47,10 +51,6 @@ def stack() -> Iterator[LiveStack]:
     # No attempt is handed over; the tests report for them.
     with live_stack(ROOTBOUND_MAX_PARALLEL="0") as running:
         yield running
-
-
-def services(stack: LiveStack) -> Any:
-    return json.loads((stack.home / "run/stack.json").read_text())["services"]
 
 
 def kill(stack: LiveStack, name: str) -> None:
@@ -75,77 +75,6 @@ def flush(stack: LiveStack, _: str) -> None:
 def redis_url(stack: LiveStack) -> str:
     address = services(stack)["redis"]["address"]
     return address if "://" in address else f"unix://{address}"
-
-
-def new_attempt(stack: LiveStack) -> str:
-    name = f"stream-{uuid.uuid4().hex[:8]}"
-    project = stack.make_project(name)
-    task = stack.make_task(project, name)
-    attempt = stack.call("POST", f"/api/tasks/{task['id']}/attempts/", {})
-    return str(attempt["id"])
-
-
-def ingest_token(stack: LiveStack, attempt_id: str, generation: int = 0) -> str:
-    with database(stack) as connection:
-        ((user_id,),) = connection.execute("SELECT id FROM users_user").fetchall()
-    now = int(time.time())
-    claims = {
-        "iss": "rootbound", "aud": "rootbound-ingest", "run_id": attempt_id,
-        "attempt_id": attempt_id, "decomposition_id": None, "user_id": str(user_id),
-        "lease_generation": generation, "iat": now, "exp": now + 3600,
-    }  # fmt: skip
-    key = (stack.home / "secrets/django.key").read_text().strip()
-    return jwt.encode(claims, key, algorithm="HS256")
-
-
-def database(stack: LiveStack) -> psycopg.Connection[Any]:
-    from rootbound_server_ext.stack import postgres
-
-    password = (stack.home / "secrets/postgres.password").read_text().strip()
-    return psycopg.connect(postgres.PostgresServer(stack.home).url, password=password)
-
-
-@dataclass
-class Reporter:
-    """The LDA's outbox and shipper on a thread of their own."""
-
-    stack: LiveStack
-    attempt_id: str
-    outbox: Outbox = field(init=False)
-    _stop: asyncio.Event = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.outbox = Outbox(self.stack.scratch / f"{self.attempt_id}.sqlite3")
-        self.outbox.open_owner(
-            Owner(
-                self.attempt_id, "attempt", 0, self.stack.url,
-                ingest_token(self.stack, self.attempt_id), live=True,
-            )
-        ).result(10)  # fmt: skip
-        self.stream = self.outbox.stream("event", self.attempt_id, self.attempt_id)
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._ship()), daemon=True)
-        self._ready = threading.Event()
-        self._thread.start()
-        assert self._ready.wait(10)
-
-    async def _ship(self) -> None:
-        self._stop, self._loop = asyncio.Event(), asyncio.get_running_loop()
-        shipper = Shipper(self.outbox, lambda owner: None)
-        await shipper.start()
-        self._ready.set()
-        await self._stop.wait()
-        await shipper.stop()
-
-    def report(self, document: dict[str, Any]) -> None:
-        def build(seq: int, _: str) -> tuple[bytes, str]:
-            return json.dumps({**document, "seq": seq}).encode(), ""
-
-        self.outbox.append(self.stream, build, lane="keep")
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
-        self.outbox.close()
 
 
 class Viewer(threading.Thread):
@@ -174,9 +103,12 @@ class Viewer(threading.Thread):
 class Reconnecting(Viewer):
     """Follows over WebSockets that it leaves after every few frames."""
 
+    def way(self) -> tuple[str, dict[str, str]]:
+        return self._stack.url, {"Authorization": f"Bearer {self._stack.token}"}
+
     def run(self) -> None:
-        url = self._stack.url.replace("http", "ws", 1) + f"/ws/attempts/{self._attempt_id}/"
-        headers = {"Authorization": f"Bearer {self._stack.token}"}
+        base, headers = self.way()
+        url = f"{base.replace('http', 'ws', 1)}/ws/attempts/{self._attempt_id}/"
         over = False
         while not over:
             # The server is away at times; that is the point.
@@ -189,6 +121,61 @@ class Reconnecting(Viewer):
                         self.seen += [one["seq"] for one in frame.get("events", [])]
 
 
+class Jupyter:
+    """A Jupyter server in front of the stack."""
+
+    def __init__(self, stack: LiveStack) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}/rootbound"
+        self.headers = {"Authorization": "token of-the-test"}
+        self._stack = stack
+        self.start()
+
+    def start(self) -> None:
+        scratch = self._stack.scratch
+        names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+        own = {name: str(scratch / name.lower()) for name in names}
+        with (scratch / "jupyter.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root",
+                 f"--port={self._port}", "--port-retries=0", "--IdentityProvider.token=of-the-test",
+                 "--RootboundApp.autostart=off"],
+                env=clean_env(self._stack.home, **own), cwd=scratch, stdout=log, stderr=log,
+            )  # fmt: skip
+        wait_for(self._answers, within_s=60, what=f"Jupyter; see {scratch}/jupyter.log")
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/api/me/", headers=self.headers).is_success
+        except httpx.HTTPError:
+            return False
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(20)
+
+
+class ThroughJupyter(Reconnecting):
+    """The same, by way of a Jupyter server that may be killed too."""
+
+    def __init__(self, stack: LiveStack, attempt_id: str, jupyter: Jupyter) -> None:
+        self._jupyter = jupyter
+        super().__init__(stack, attempt_id)
+
+    def way(self) -> tuple[str, dict[str, str]]:
+        return self._jupyter.url, self._jupyter.headers
+
+
+@pytest.fixture(scope="module")
+def jupyter(stack: LiveStack) -> Iterator[Jupyter]:
+    """A Jupyter server of the module's own."""
+    server = Jupyter(stack)
+    yield server
+    server.kill()
+
+
 def way_out() -> list[dict[str, Any]]:
     """What the LDA reports at the end of a run that goes well."""
     return [
@@ -198,6 +185,12 @@ def way_out() -> list[dict[str, Any]]:
         status(1, "REVIEW", head_commit=HEAD, exit_code=0),
     ]
 
+
+AUDIT = """
+SELECT seq, operation, result, path, source, detail, hash,
+    to_char("timestamp" AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+FROM local_access_fsauditevent WHERE run_id = %s ORDER BY id
+"""
 
 FAULTS = {
     "backend": kill,
@@ -210,7 +203,7 @@ FAULTS = {
 
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_stream_survives_every_service(stack: LiveStack, seed: int) -> None:
+def test_a_stream_survives_every_service(stack: LiveStack, jupyter: Jupyter, seed: int) -> None:
     """One after the other, in an order and at moments of chance, while reports come in."""
     attempt_id = new_attempt(stack)
     reporter = Reporter(stack, attempt_id)
@@ -218,18 +211,26 @@ def test_a_stream_survives_every_service(stack: LiveStack, seed: int) -> None:
         Viewer(stack, attempt_id),
         Viewer(stack, attempt_id, slow=True),
         Reconnecting(stack, attempt_id),
+        ThroughJupyter(stack, attempt_id, jupyter),
     ]
+
+    def kill_jupyter(*_: object) -> None:
+        jupyter.kill()
+        jupyter.start()
+
     chance = random.Random(seed)
-    faults = chance.sample(list(FAULTS), len(FAULTS))
+    ways = {**FAULTS, "jupyter": kill_jupyter}
+    faults = chance.sample(list(ways), len(ways))
     moments = sorted(chance.sample(range(50, TOTAL - 50), len(faults)))
     mending: threading.Thread | None = None
     for number in range(1, TOTAL + 1):
         reporter.report(made_event(number, kind="text", step=1, delta=f"line {number}"))
+        reporter.record(number)
         if number in moments:
             if mending is not None:
                 mending.join(70)
             fault = faults.pop()
-            mending = threading.Thread(target=FAULTS[fault], args=(stack, fault), daemon=True)
+            mending = threading.Thread(target=ways[fault], args=(stack, fault), daemon=True)
             mending.start()
         if number % 25 == 0:
             # About 1,000 a second, so that there is a stream to break into.
@@ -245,6 +246,7 @@ def test_a_stream_survives_every_service(stack: LiveStack, seed: int) -> None:
         viewer.join(60)
         assert not viewer.is_alive(), f"{type(viewer).__name__} saw {len(viewer.seen)} events"
         assert viewer.error is None
+    wait_for(lambda: reporter.outbox.depth() == 0, within_s=60, what="the audit rows")
     reporter.close()
     attempt = stack.attempt(attempt_id)
     assert (attempt["status"], attempt["failure"]) == ("FAILED", "REJECTED")
@@ -254,6 +256,11 @@ def test_a_stream_survives_every_service(stack: LiveStack, seed: int) -> None:
             "ORDER BY id",
             [attempt_id],
         ).fetchall()
+        audit = connection.execute(AUDIT, [attempt_id]).fetchall()
+    names = ("seq", "operation", "result", "path", "source", "detail", "hash", "timestamp")
+    entries = [dict(zip(names, row, strict=True)) for row in audit]
+    assert [entry["path"] for entry in entries] == [f"/tree/{n}" for n in range(1, TOTAL + 1)]
+    assert verify_chain(entries) is None
     every = list(range(1, attempt["last_seq"] + 1))
     assert [seq for seq, _, _ in rows] == every
     lines = [payload["delta"] for _, _, payload in rows if "delta" in payload]

@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from rootbound_backend.apps.attempts import ingest
 from rootbound_backend.apps.attempts.models import Attempt, AttemptEvent
 from rootbound_backend.bodies import MAX_BODY_BYTES
 from tests.integration.backend.backend_support import (
@@ -142,9 +143,13 @@ def test_a_batch_of_text_takes_one_statement_and_one_copy(user):
     statements = [one["sql"] for one in queries if "SAVEPOINT" not in one["sql"].upper()]
     assert len([sql for sql in statements if sql.startswith("COPY")]) == 1, statements
     assert len(statements) == 2, statements
+    # A few go with the statement that takes their place: one round trip, a transaction by itself.
+    with CaptureQueriesContext(connection) as queries:
+        assert post_events(attempt, [event(402), event(403)]).json() == {"seq": 403}
+    assert len(queries) == 1, queries.captured_queries
     # Where something happens besides, the attempt is loaded: still a fixed number.
     with CaptureQueriesContext(connection) as queries:
-        post_events(attempt, [event(402), status(403, "GATES")])
+        post_events(attempt, [event(404), status(405, "GATES")])
     assert len(queries) < 20
 
 
@@ -161,10 +166,13 @@ def test_a_batch_replayed_a_hundred_times_is_stored_once(user):
 
 
 @pytest.mark.django_db
-def test_the_quick_way_and_the_full_way_store_the_same(user):
+@pytest.mark.parametrize("few", [0, 10], ids=["by COPY", "by one statement"])
+def test_the_quick_way_and_the_full_way_store_the_same(user, monkeypatch, few):
     """A batch with a usage report goes the full way; its text must not differ from the quick."""
+    monkeypatch.setattr(ingest, "FEW", few)
     quick, full = make_attempt(user), make_attempt(user)
-    texts = [event(seq) for seq in range(1, 6)]
+    odd = {"text": 'Grün "quoted" \\ \n\t 💡 {a,b} %s', "n": [1, 2.5, None]}
+    texts = [event(1), event(2, **odd), event(3, "ERROR"), *map(event, range(4, 6))]
     post_events(quick, [event(1)])
     post_events(quick, texts)
     report = event(6, kind="usage", steps=1, input_tokens=2, output_tokens=3, cost_usd=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from datetime import timedelta
 from pathlib import Path
 
@@ -177,6 +178,24 @@ def test_each_list_takes_few_queries_and_reads_one_partition_by_its_key(client, 
         used = set(re.findall(r"(?: on| using) (attempts_attemptevent\w*)", plan))
         assert used <= {partition, f"{partition}_pkey"}, plan
         assert f"{partition}_pkey" in used, plan
+    # What the sockets' reader asks once it has looked for the first time.
+    known = reads.read_stream(attempt.pk, 0, 0)
+    assert known is not None
+    with CaptureQueriesContext(connection) as queries:
+        page = reads.read_stream(attempt.pk, 150, 250, known.created_at)
+    assert page is not None
+    assert [seq for seq, _ in page.events][:2] == [151, 152]
+    assert page.last_seq == known.last_seq == page.events[-1][0]
+    assert len(queries) == 1
+    plan = plan_of(queries[0]["sql"])
+    assert set(re.findall(r" (?:on|using) (attempts_attemptevent\w*)", plan)) <= {
+        partition, f"{partition}_pkey",
+    }, plan  # fmt: skip
+    # Behind the end there is nothing, of another attempt neither; both are told apart.
+    behind = reads.read_stream(attempt.pk, page.last_seq, 250, known.created_at)
+    assert behind is not None
+    assert (behind.events, behind.last_seq) == ([], page.last_seq)
+    assert reads.read_stream(uuid.uuid4(), 0, 250, known.created_at) is None
 
 
 def test_the_plan_for_the_end_of_a_long_stream_does_not_read_its_start(attempt):
