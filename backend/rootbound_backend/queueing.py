@@ -14,7 +14,9 @@ __all__ = [
     "START_ATTEMPT",
     "START_DEPENDANTS",
     "START_PLAN",
+    "STOP_BATCH",
     "SWEEP_QUEUED",
+    "TEND_SCHEDULE_RUN",
     "enqueue_on_commit",
 ]
 
@@ -24,6 +26,8 @@ CANCEL_RUN = "attempts.tasks.cancel_run_task"
 DISCARD_RUN = "attempts.tasks.discard_run_task"
 START_DEPENDANTS = "attempts.tasks.start_dependants_task"
 START_PLAN = "local_access.tasks.start_plan_task"
+TEND_SCHEDULE_RUN = "schedules.tasks.tend_run_task"
+STOP_BATCH = "schedules.tasks.stop_batch_task"
 
 
 def enqueue_on_commit(name: str, *ids: uuid.UUID, countdown_s: float = 0) -> None:

@@ -108,6 +108,7 @@ INSTALLED_APPS = [
     "rootbound_backend.apps.agents",
     "rootbound_backend.apps.attempts",
     "rootbound_backend.apps.local_access",
+    "rootbound_backend.apps.schedules",
 ]
 # No sessions, cookies, CSRF or pages: every request carries its own proof of identity.
 MIDDLEWARE: list[str] = []
@@ -147,6 +148,8 @@ SPECTACULAR_SETTINGS = {
         "AccessStatusEnum": "rootbound_backend.apps.local_access.access_models.AccessStatus",
         "AccessScopeEnum": "rootbound_backend.apps.local_access.access_models.AccessScope",
         "RoleEnum": "rootbound_backend.apps.tasks.models.AgentRole",
+        "ScheduleKindEnum": "rootbound_backend.apps.schedules.models.ScheduleKind",
+        "ScheduleRunStatusEnum": "rootbound_backend.apps.schedules.models.ScheduleRunStatus",
         "FailureEnum": "rootbound_backend.apps.attempts.failures.Failure",
     },
 }
@@ -192,6 +195,7 @@ CELERY_BEAT_SCHEDULE = {
         "task": "local_access.tasks.prepare_audit_partitions_task",
         "schedule": 3600.0,
     },
+    "tend-schedules": {"task": "schedules.tasks.tend_schedules_task", "schedule": 5.0},
     "forget-idempotency-keys": {
         "task": "users.tasks.forget_idempotency_keys_task",
         "schedule": 3600.0,

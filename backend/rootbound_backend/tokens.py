@@ -19,6 +19,7 @@ __all__ = [
     "INGEST_TOKEN_TTL_S",
     "IngestGrant",
     "TokenRefusedError",
+    "issue_api_token",
     "issue_ingest_token",
     "sign_lda_request",
     "verify_api_token",
@@ -124,6 +125,28 @@ def verify_api_token(token: str) -> str:
     if "api" not in str(claims.get("scope", "")).split():
         raise TokenRefusedError("The token is not meant for the API; run `rootbound token`.")
     return str(claims["sub"])
+
+
+def issue_api_token(*, username: str, ttl_s: int) -> str:
+    """Return a token with which a batch of a user's works in the user's name.
+
+    Parameters
+    ----------
+    username
+        The user.
+    ttl_s
+        Life in seconds.
+    """
+    now = int(time.time())
+    claims = {
+        "iss": "rootbound",
+        "aud": "rootbound-api",
+        "sub": username,
+        "iat": now,
+        "exp": now + ttl_s,
+        "scope": "api",
+    }
+    return jwt.encode(claims, _secret("django.key"), algorithm="HS256")
 
 
 def verify_identity(token: str, *, method: str, path: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView
 
-_APPS = ("users", "projects", "tasks", "attempts", "agents", "local_access")
+_APPS = ("users", "projects", "tasks", "attempts", "agents", "local_access", "schedules")
 
 urlpatterns = [
     *(path("api/", include(f"rootbound_backend.apps.{name}.urls")) for name in _APPS),

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from .advice import canonical_readable
 from .auth import Verifier, VerifyKeys
+from .batches import BatchManager, BatchRequest
 from .bodies import KeyTestRequest, MergeRequest, MessageRequest, RepoRequest, RootRequest
 from .config import version
 from .door import Door
@@ -61,14 +62,17 @@ class Api:
 
     Parameters
     ----------
-    services, runs, plans
+    services, runs, plans, batches
         What they speak for.
     """
 
-    def __init__(self, services: Services, runs: RunManager, plans: PlanManager) -> None:
+    def __init__(
+        self, services: Services, runs: RunManager, plans: PlanManager, batches: BatchManager
+    ) -> None:
         self._services = services
         self._runs = runs
         self._plans = plans
+        self._batches = batches
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -88,6 +92,10 @@ class Api:
             ("POST", "/agents/test", self.test_agent),
             ("GET", "/keys", self.keys),
             ("POST", "/plans", self.plan),
+            ("POST", "/batches", self.batch),
+            ("GET", "/batches/{id}", self.get_batch),
+            ("POST", "/batches/{id}/cancel", self.cancel_batch),
+            ("GET", "/batches/{id}/report", self.batch_report),
             ("POST", "/roots/validate", self.validate_root),
             ("POST", "/repos/validate", self.validate_repo),
             ("GET", "/health", self.health),
@@ -179,6 +187,23 @@ class Api:
     async def plan(self, request: Request) -> Response:
         """Start a decomposition."""
         return JSONResponse(await self._plans.submit(await _body(request, PlanPayload)), 202)
+
+    async def batch(self, request: Request) -> Response:
+        """Start a batch."""
+        return JSONResponse(await self._batches.submit(await _body(request, BatchRequest)), 202)
+
+    async def get_batch(self, request: Request) -> Response:
+        """Say how far a batch is."""
+        return JSONResponse(await self._batches.describe(request.path_params["id"]))
+
+    async def cancel_batch(self, request: Request) -> Response:
+        """End a batch."""
+        return JSONResponse(await self._batches.cancel(request.path_params["id"]), 202)
+
+    async def batch_report(self, request: Request) -> Response:
+        """Return the notebook that a batch executed."""
+        data = await self._batches.report(request.path_params["id"])
+        return Response(data, media_type="application/json")
 
     async def validate_root(self, request: Request) -> Response:
         """Check a folder that is to be granted."""
@@ -276,9 +301,11 @@ def build_app(
         Called once runs are recovered and requests can be answered.
     """
     runs, plans = RunManager(services), PlanManager(services)
+    batches = BatchManager(services.config)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await batches.start()
         await plans.start()
         await runs.start()
         # Neither the probe nor the import of the model libraries delays the port.
@@ -290,6 +317,7 @@ def build_app(
         try:
             yield
         finally:
+            await batches.stop()
             await plans.stop()
             await runs.stop()
             for task in background:
@@ -303,7 +331,7 @@ def build_app(
         OutboxUnavailable, OSError, Exception,
     ]  # fmt: skip
     app = Starlette(
-        routes=Api(services, runs, plans).routes(),
+        routes=Api(services, runs, plans, batches).routes(),
         lifespan=lifespan,
         exception_handlers=dict.fromkeys(handled, _on_error),
     )

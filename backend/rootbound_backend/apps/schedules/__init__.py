@@ -1,0 +1,1 @@
+"""Schedules: stored crontabs that start plans and batches."""

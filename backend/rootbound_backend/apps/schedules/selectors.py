@@ -1,0 +1,56 @@
+"""Reads of schedules."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db.models import QuerySet
+
+from rootbound_backend.apps.schedules.models import Notice, Schedule, ScheduleRun
+from rootbound_backend.apps.users.models import User
+from rootbound_backend.problems import not_found
+
+__all__ = ["get_run", "get_schedule", "notices_of", "runs_of", "schedules_of"]
+
+
+def schedules_of(user: User) -> QuerySet[Schedule]:
+    """Return the schedules of one user."""
+    return Schedule.objects.filter(owner=user)
+
+
+def get_schedule(*, user: User, schedule_id: uuid.UUID) -> Schedule:
+    """Return one schedule of the user's.
+
+    Raises
+    ------
+    Problem
+        404 when it does not exist or is somebody else's.
+    """
+    found = schedules_of(user).filter(pk=schedule_id).first()
+    if found is None:
+        raise not_found("schedule")
+    return found
+
+
+def runs_of(schedule: Schedule) -> QuerySet[ScheduleRun]:
+    """Return the history of one schedule."""
+    return ScheduleRun.objects.filter(schedule=schedule).select_related("decomposition")
+
+
+def get_run(*, user: User, schedule_id: uuid.UUID, run_id: uuid.UUID) -> ScheduleRun:
+    """Return one run of a schedule of the user's.
+
+    Raises
+    ------
+    Problem
+        404 when it does not exist or is somebody else's.
+    """
+    run = runs_of(get_schedule(user=user, schedule_id=schedule_id)).filter(pk=run_id).first()
+    if run is None:
+        raise not_found("run of this schedule")
+    return run
+
+
+def notices_of(user: User) -> QuerySet[Notice]:
+    """Return the notices of one user."""
+    return Notice.objects.filter(owner=user)

@@ -1,0 +1,96 @@
+"""Batches as processes of the LDA's, with a small program in the place of the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+
+import msgspec
+import pytest
+
+from rootbound_lda.batches import BatchManager, BatchRequest
+from rootbound_lda.config import load
+from rootbound_lda.runs import RunRefused
+from tests.support.environment import wait_for_async
+
+PROGRAM = """
+import json, os, sys, time
+output = sys.argv[sys.argv.index("-o") + 1]
+open(output, "a").write(json.dumps({"argv": sys.argv[1:], "environ": dict(os.environ)}))
+mode = sys.argv[sys.argv.index("-p") + 1].split("=")[1]
+if mode == "wait":
+    time.sleep(600)
+print("Two attempts failed.", file=sys.stderr)
+sys.exit(3 if mode == "fail" else 0)
+"""
+
+
+def request(notebook, mode, **fields):
+    facts = {
+        "batch_id": str(uuid.uuid4()), "launch": 1, "notebook": str(notebook),
+        "url": "http://127.0.0.1:1", "token": "hush", "parameters": {"mode": mode},
+    }  # fmt: skip
+    return msgspec.convert({**facts, **fields}, BatchRequest)
+
+
+@pytest.mark.asyncio
+async def test_a_batch_runs_once_ends_is_cut_off_and_goes_on(home, tmp_path):
+    config = load({"ROOTBOUND_HOME": str(home)})
+    environ = {"PATH": "/usr/bin", "GLM_API_KEY": "secret", "ROOTBOUND_STACK_ID": "s"}
+
+    def manager():
+        return BatchManager(config, environ, program=(sys.executable, "-c", PROGRAM))
+
+    batches = manager()
+    notebook = tmp_path / "night.ipynb"
+    with pytest.raises(RunRefused, match="no notebook"):
+        await batches.submit(request(notebook, "fail"))
+    notebook.write_text("{}")
+    asked = request(notebook, "fail", parameters={"mode": "fail", "n": 2, "b": True, "l": [1]},
+                    max_parallel=3)  # fmt: skip
+    await batches.submit(asked)
+    await batches.submit(asked)  # the same hand-over again
+
+    async def ended():
+        found = await batches.describe(asked.batch_id)
+        return found if found["state"] == "ENDED" else None
+
+    state = await wait_for_async(ended)
+    assert (state["exit_code"], state["message"]) == (3, "Two attempts failed.")
+    # One document: it ran once. The secret is in the environment alone, and no key is there.
+    seen = json.loads(await batches.report(asked.batch_id))
+    assert seen["argv"][:3] == ["batch", "run", str(notebook)]
+    assert [*seen["argv"][5:]] == [
+        "-p", "mode=fail", "-p", "n=2", "-p", "b=True", "-p", "l=[1]", "--max-parallel", "3",
+    ]  # fmt: skip
+    assert "hush" not in str(seen["argv"])
+    assert (seen["environ"]["ROOTBOUND_TOKEN"], seen["environ"].get("GLM_API_KEY")) == (
+        "hush",
+        None,
+    )
+
+    waiting = request(notebook, "wait")
+    await batches.submit(waiting)
+    after_crash = manager()  # as after kill -9: what was at work is ended, and known to be cut off
+    await after_crash.start()
+    assert (await after_crash.describe(waiting.batch_id))["state"] == "LOST"
+    again = msgspec.structs.replace(waiting, launch=2, parameters={"mode": "done"})
+    await after_crash.submit(again)
+
+    async def done():
+        return (await after_crash.describe(waiting.batch_id))["exit_code"] == 0
+
+    await wait_for_async(done)
+    cancelled = request(notebook, "wait")
+    await after_crash.submit(cancelled)
+    await after_crash.cancel(cancelled.batch_id)
+
+    async def gone():
+        return (await after_crash.describe(cancelled.batch_id))["state"] == "ENDED"
+
+    await wait_for_async(gone)
+    with pytest.raises(RunRefused, match="no such batch"):
+        await after_crash.describe("../outbox")
+    await batches.stop()
+    await after_crash.stop()
