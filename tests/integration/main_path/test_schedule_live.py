@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
+
+from rootbound_server_ext.stack import postgres, secrets
 from tests.support.environment import wait_for
 from tests.support.live import LiveStack, fix_calculator
 
@@ -11,13 +14,24 @@ from tests.support.live import LiveStack, fix_calculator
 def test_a_scheduled_plan_is_done_and_its_history_tells(live: LiveStack) -> None:
     live.replay.plan = {
         "summary": "Repair it",
-        "tasks": [{"key": "fix", "title": "Repair add by night", "role": "BACKEND"}],
+        "tasks": [
+            {
+                "key": "fix",
+                "title": "Repair add by night",
+                "description": "It subtracts.",
+                "role": "BACKEND",
+                "priority": 1,
+                "depends_on": [],
+                "acceptance": "Tests pass.",
+                "files": ["calculator.py"],
+            },
+        ],
     }
     live.replay.by_title["Repair add by night"] = fix_calculator()
     project = live.make_project("scheduled")
     body = {
-        "name": "Every minute", "project_id": project["id"], "kind": "PLAN",
-        "prompt": "Repair the calculator", "crontab": "* * * * *",
+        "name": "Nightly", "project_id": project["id"], "kind": "PLAN",
+        "prompt": "Repair the calculator", "crontab": "0 3 * * *",
     }  # fmt: skip
     schedule = live.call("POST", "/api/schedules/", body)
     address = f"/api/schedules/{schedule['id']}/"
@@ -33,12 +47,20 @@ def test_a_scheduled_plan_is_done_and_its_history_tells(live: LiveStack) -> None
     assert {task["status"] for task in tasks} <= {"REVIEW", "IN_PROGRESS", "TODO"}
     assert "REVIEW" in {task["status"] for task in tasks}
 
-    # The beat fires it within the minute; a run at work at that moment is a SKIPPED one.
+    # As after a sleep of an hour: the beat finds it due and starts it, once.
+    password = secrets.read_secret(live.home, secrets.POSTGRES_PASSWORD)
+    url = postgres.PostgresServer(live.home).url
+    with psycopg.connect(url, password=password) as database:
+        database.execute(
+            "UPDATE schedules_schedule SET next_run_at = now() - interval '1 hour' WHERE id = %s",
+            [schedule["id"]],
+        )
+
     def by_the_beat() -> bool:
         runs = live.call("GET", f"{address}runs/")["results"]
-        return any(run["trigger"] == "CRON" for run in runs)
+        return any(run["trigger"] == "MISSED" for run in runs)
 
-    wait_for(by_the_beat, within_s=90, what="the beat")
+    wait_for(by_the_beat, within_s=60, what="the beat")
     live.call("POST", f"{address}pause/")
     for run in live.call("GET", f"{address}runs/")["results"]:
         if not run["ended_at"]:
