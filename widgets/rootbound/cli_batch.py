@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,8 @@ def _parameters(papermill: Any, options: argparse.Namespace) -> dict[str, Any]:
             has = ", ".join(known) or "none"
             raise CommandError(f"{options.notebook.name} has no parameter {name!r}; it has: {has}.")
     typed = {name: _typed(known[name], value) for name, value in values.items()}
-    if "home" in known and "home" not in typed:
+    named = os.environ.get("ROOTBOUND_URL")  # by whoever runs us, such as a schedule
+    if "home" in known and "home" not in typed and not named:
         typed["home"] = str(paths.state_dir())
     return typed
 

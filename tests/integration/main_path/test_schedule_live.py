@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import nbformat
 import psycopg
 
 from rootbound_server_ext.stack import postgres, secrets
@@ -66,3 +68,33 @@ def test_a_scheduled_plan_is_done_and_its_history_tells(live: LiveStack) -> None
         if not run["ended_at"]:
             live.http.post(f"{address}runs/{run['id']}/cancel/")
     live.call("DELETE", address)
+
+
+def test_a_scheduled_notebook_is_executed_and_its_report_kept(live: LiveStack) -> None:
+    project = live.make_project("reported")
+    notebook = Path(project["repo_path"]) / "night.ipynb"
+    first = nbformat.v4.new_code_cell("wanted: str = ''", metadata={"tags": ["parameters"]})
+    second = nbformat.v4.new_code_cell(
+        "import rootbound as rb\nprint(rb.connect().projects.find(wanted).name)"
+    )
+    kernel = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[first, second], metadata=kernel), notebook)
+    body = {
+        "name": "Report", "project_id": project["id"], "kind": "BATCH", "crontab": "@daily",
+        "notebook": str(notebook), "parameters": {"wanted": "reported"},
+    }  # fmt: skip
+    schedule = live.call("POST", "/api/schedules/", body)
+    run = live.call("POST", f"/api/schedules/{schedule['id']}/run/")
+
+    def ended() -> Any:
+        found = live.call("GET", f"/api/schedules/{schedule['id']}/runs/{run['id']}/")
+        return found if found["ended_at"] else None
+
+    done = wait_for(ended, within_s=90, what="the batch")
+    log = live.home / "batches" / run["id"] / "log.txt"
+    assert (done["status"], done["exit_code"]) == ("SUCCESS", 0), log.read_text()
+    report = live.call("GET", done["report_url"])
+    assert "reported\n" in str(report["cells"][-1]["outputs"][0]["text"])
+    # The token was in the environment of that process alone.
+    assert "eyJ" not in log.read_text() + str(report)
+    live.call("DELETE", f"/api/schedules/{schedule['id']}/")
