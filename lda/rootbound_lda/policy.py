@@ -81,12 +81,15 @@ class NetworkRule:
 
 @dataclass(frozen=True)
 class ProcessLimits:
-    """Resource limits of each process of a run; None leaves the machine's own.
+    """Resource limits of a run's commands; None leaves the machine's own.
 
     Parameters
     ----------
     max_processes
-        Processes and threads of this user, RLIMIT_NPROC (not enforced for root).
+        Processes and threads of one command's tree at a time. The supervisor counts them:
+        RLIMIT_NPROC counts all that the user runs, browsers included, and does not bind root. The
+        default is room for a parallel build on a large machine, and what a fork bomb can take of
+        a small one. A tree that is refused a thousand more is killed.
     max_open_files
         Open descriptors a process.
     max_file_bytes
@@ -97,7 +100,7 @@ class ProcessLimits:
         Processor time a process, in seconds.
     """
 
-    max_processes: int | None = None
+    max_processes: int | None = 2048
     max_open_files: int | None = 4096
     max_file_bytes: int | None = 8 << 30
     max_memory_bytes: int | None = None

@@ -133,6 +133,22 @@ os._exit(0)
 
 RESOURCES = [
     _use(name="fork_bomb", code=_FORKS, effect=said("MANY", "as many processes as it likes"), evidence=refused("EAGAIN"), limits={"max_processes": 60}),
+    _use(name="fork_bomb_that_goes_on", code="""
+# Whoever is born does the same; where nothing stops it, it stops itself at 128.
+def count():
+    os.write(os.open('count', os.O_CREAT | os.O_APPEND | os.O_WRONLY), b'x')
+bound, level = 7 if A['boss'] else 10 ** 9, 0
+count()
+while level < bound:
+    try:
+        child = os.fork()
+    except OSError:
+        continue
+    level += 1
+    if child == 0:
+        count()
+time.sleep(1)
+""", effect=Effect("twice as many processes as the limit", lambda w: (w.tree / "count").stat().st_size > 120), evidence=shown("no file operation; the tree is killed long before its time is over, and other processes live", lambda w: w.result is not None and w.result.signal == 9 and not w.result.timed_out and w.victim_process.poll() is None), limits={"max_processes": 60}, timeout_s=60),
     _use(name="thread_bomb", code=_THREADS, effect=said("MANY", "as many threads as it likes"), evidence=refused("EAGAIN"), limits={"max_processes": 60}),
     _use(name="descriptors", code="kept = [os.open('mine.txt', os.O_RDONLY) for _ in range(300)]; print('MANY')", effect=said("MANY", "as many open files as it likes"), evidence=refused("EMFILE"), limits={"max_open_files": 64}),
     _use(name="descriptors_limit_raised", code="resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300)); kept = [os.open('mine.txt', os.O_RDONLY) for _ in range(200)]; print('MANY')", effect=said("MANY", "as many open files as it likes"), evidence=shown("no file operation; the limit cannot be raised", lambda w: "REFUSED" in w.output or "not allowed" in w.output or "Error" in w.output), limits={"max_open_files": 64}),

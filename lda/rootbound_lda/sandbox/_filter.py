@@ -191,7 +191,7 @@ def build(
     trap_signals
         Whether to ask about signals, for kernels whose Landlock does not confine them.
     count_forks
-        Whether to ask about new processes, for root, whose number the kernel does not limit.
+        Whether to ask about new processes and threads, to limit their number.
     trace_reads
         Whether to ask about opens that can only read.
     trap_umask

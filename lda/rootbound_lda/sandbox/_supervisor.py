@@ -335,7 +335,6 @@ def _execute(argv: list[str], env: dict[str, str]) -> NoReturn:
 
 def _limit(limits: Mapping[str, int | None]) -> None:
     kinds = {
-        "max_processes": resource.RLIMIT_NPROC,
         "max_open_files": resource.RLIMIT_NOFILE,
         "max_file_bytes": resource.RLIMIT_FSIZE,
         "max_memory_bytes": resource.RLIMIT_AS,

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from rootbound_lda.places import within
-from rootbound_lda.policy import PolicyError, RootRefused, build_policy, canonical_root
+from rootbound_lda.policy import (
+    PolicyError,
+    ProcessLimits,
+    RootRefused,
+    build_policy,
+    canonical_root,
+)
 
 
 def _refusal(path: str, base: Path) -> str:
@@ -111,6 +117,13 @@ def test_nothing_readable_holds_a_secret(
     if os.geteuid() == 0:
         assert Path("/etc") not in readable
         assert Path("/etc/shadow") not in readable
+
+
+def test_a_fork_bomb_meets_a_limit_although_nobody_set_one(arguments) -> None:
+    assert build_policy(**arguments).process.max_processes == 2048
+    assert build_policy(**arguments | {"limits": {"max_processes": None}}).process == ProcessLimits(
+        max_processes=None
+    )
 
 
 def test_limits_are_checked(arguments) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -39,3 +40,32 @@ def test_every_call_that_is_asked_about_has_a_number_on_both_machines() -> None:
     }  # fmt: skip
     assert asked - {*_sys._X86_64, *_sys._COMMON} == set()
     assert asked - {*_sys._AARCH64, *_sys._COMMON} == old
+
+
+# Where the kernel's own lists are, as Debian's linux-libc-dev puts them. aarch64 has the generic
+# list and nothing else.
+HEADERS = {
+    "x86_64": [Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")],
+    "aarch64": [
+        Path("/usr/include/asm-generic/unistd.h"),
+        Path("/usr/aarch64-linux-gnu/include/asm-generic/unistd.h"),
+    ],
+}
+_DEFINED = re.compile(r"#define __NR(3264)?_(\w+)\s+(\d+)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_numbers_are_the_kernels(machine: str) -> None:
+    found = [path for path in HEADERS[machine] if path.is_file()]
+    if not found:
+        pytest.skip("needs the kernel's headers (linux-libc-dev)")
+    theirs = {name: int(number) for _, name, number in _DEFINED.findall(found[0].read_text())}
+    assert len(theirs) > 250, "the list was read"
+    ours = {**{"x86_64": _sys._X86_64, "aarch64": _sys._AARCH64}[machine], **_sys._COMMON}
+    wrong = {name: (number, theirs[name]) for name, number in ours.items()
+             if name in theirs and theirs[name] != number}  # fmt: skip
+    assert wrong == {}
+    # Headers older than the call cannot tell; all else must be there.
+    assert {
+        name for name in ours if name not in theirs and ours[name] < max(theirs.values())
+    } == set()
