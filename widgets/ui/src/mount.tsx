@@ -8,6 +8,7 @@ import { Board, type BoardHooks } from './components/board';
 import { DiffPanel } from './components/diff';
 import { Stack, type StackHooks } from './components/stack';
 import { Stream } from './components/stream';
+import type { StreamHooks } from './components/streamtools';
 import type { AuditQuery } from './model/types';
 import { type MountOptions, mount } from './mount_base';
 import type { Machine } from './source/machine';
@@ -33,11 +34,18 @@ export function mountTaskBoard(
   options: BoardOptions = {}
 ): Dispose {
   const store = new BoardStore(source, options.projectId ?? null);
-  const { openAttempt, openAudit } = options;
+  const { openAttempt, openAudit, work, pickFolder } = options;
   void store.open();
   return mount(
     host,
-    <Board store={store} source={source} openAttempt={openAttempt} openAudit={openAudit} />,
+    <Board
+      store={store}
+      source={source}
+      openAttempt={openAttempt}
+      openAudit={openAudit}
+      work={work}
+      pickFolder={pickFolder}
+    />,
     options,
     () => store.dispose()
   );
@@ -48,7 +56,7 @@ export function mountAttemptStream(
   host: HTMLElement,
   source: Source,
   attemptId: string,
-  options: MountOptions = {}
+  options: MountOptions & StreamHooks = {}
 ): Dispose {
   const store = new StreamStore(source, attemptId);
   const access = new AccessStore(source, { attempt: attemptId });
@@ -59,7 +67,11 @@ export function mountAttemptStream(
       void access.reload();
     }
   });
-  return mount(host, <Stream store={store} access={access} source={source} />, options, () => {
+  const { work, openAttempt } = options;
+  const view = (
+    <Stream store={store} access={access} source={source} work={work} openAttempt={openAttempt} />
+  );
+  return mount(host, view, options, () => {
     stop();
     access.dispose();
     store.dispose();

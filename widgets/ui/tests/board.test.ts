@@ -131,7 +131,7 @@ test('a rejection asks for its reason', async () => {
   button('t1', 'Reject…')?.click();
   await eventually(() => expect(host.querySelector('form input')).not.toBeNull());
 
-  const input = host.querySelector('input') as HTMLInputElement;
+  const input = host.querySelector('form input') as HTMLInputElement;
   input.value = 'Handle negative numbers';
   input.dispatchEvent(new Event('input', { bubbles: true }));
   await eventually(() => expect(button('t1', 'Reject')?.disabled).toBe(false));

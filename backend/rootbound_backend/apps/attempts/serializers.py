@@ -50,6 +50,9 @@ class AttemptAgentSerializer(serializers.Serializer[Any]):
     provider = serializers.CharField()
     model = serializers.CharField()
     is_replay = serializers.BooleanField()
+    max_steps = serializers.IntegerField(
+        allow_null=True, help_text="Null where the profile leaves the limit to the LDA."
+    )
 
 
 class UsageSerializer(serializers.Serializer[Any]):
@@ -128,6 +131,7 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
             "provider": config.get("provider", ""),
             "model": config.get("model", ""),
             "is_replay": bool(attempt.agent.get("is_replay")),
+            "max_steps": attempt.agent.get("limits", {}).get("max_steps"),
         }
 
     @extend_schema_field(DiffSizeSerializer)

@@ -1,19 +1,29 @@
 import type { JSX } from 'preact';
-import { useRef, useState } from 'preact/hooks';
+import { useEffect, useMemo, useState } from 'preact/hooks';
 
-import type { Task } from '../model/types';
+import type { Trans } from '../model/trans';
+import type { Task, TaskStatus } from '../model/types';
 import type { Source } from '../source/source';
-import { type BoardStore, COLUMNS } from '../stores/board';
-import { Card } from './card';
+import type { Work } from '../source/work';
+import type { Grouping } from '../stores/arrange';
+import type { BoardStore } from '../stores/board';
+import { PlanStore } from '../stores/plan';
+import { Columns } from './columns';
 import { Banner, Button, LinkDot, ProblemBanner, SnapshotLabel } from './common';
 import { useTrans } from './context';
 import { taskStatusLabel } from './labels';
+import { Planning } from './planning';
+import { ProjectForm, TaskForm } from './taskform';
 
 export interface BoardHooks {
   /** Show an attempt; without it, cards have no Open action. */
   openAttempt?: (attemptId: string) => void;
   /** Show the audit of a project. */
   openAudit?: (projectId: string) => void;
+  /** Makes projects, tasks and plans; without it the board only shows and decides. */
+  work?: Work;
+  /** Choose a folder of this machine. */
+  pickFolder?: () => Promise<string | null>;
 }
 
 interface BoardProps extends BoardHooks {
@@ -21,42 +31,14 @@ interface BoardProps extends BoardHooks {
   source: Source;
 }
 
-/** The task that an arrow key leads to, or null to stay. */
-function neighbour(
-  columns: Readonly<Record<Task['status'], readonly Task[]>>,
-  from: string,
-  key: string
-): Task | null {
-  const column = COLUMNS.findIndex(status => columns[status].some(task => task.id === from));
-  const status = COLUMNS[column];
-  if (status === undefined) {
-    return null;
-  }
-  const tasks = columns[status];
-  const row = tasks.findIndex(task => task.id === from);
-  switch (key) {
-    case 'ArrowUp':
-      return tasks[row - 1] ?? null;
-    case 'ArrowDown':
-      return tasks[row + 1] ?? null;
-    case 'Home':
-      return tasks[0] ?? null;
-    case 'End':
-      return tasks[tasks.length - 1] ?? null;
-    case 'ArrowLeft':
-    case 'ArrowRight': {
-      const step = key === 'ArrowLeft' ? -1 : 1;
-      for (let next = column + step; next >= 0 && next < COLUMNS.length; next += step) {
-        const others = columns[COLUMNS[next] ?? 'TODO'];
-        if (others.length > 0) {
-          return others[Math.min(row, others.length - 1)] ?? null;
-        }
-      }
-      return null;
-    }
-    default:
-      return null;
-  }
+/** What is open above the columns. */
+type Form = 'none' | 'project' | 'task' | 'plan' | Task;
+
+interface FormProps {
+  form: Form;
+  setForm(form: Form): void;
+  arrows: boolean;
+  setArrows(arrows: boolean): void;
 }
 
 export function Board(props: BoardProps): JSX.Element {
@@ -65,9 +47,18 @@ export function Board(props: BoardProps): JSX.Element {
   const live = source.live.value;
   const problem = store.problem.value;
   const phase = store.phase.value;
+  const [form, setForm] = useState<Form>('none');
+  const [arrows, setArrows] = useState(false);
+  const forms = { form, setForm, arrows, setArrows };
+  const notice = store.notice.value;
   return (
     <section class="jp-rootbound jp-rootbound-Board" aria-label={trans.__('Task board')}>
-      {phase === 'ready' && store.projects.value.length > 0 && <Toolbar {...props} live={live} />}
+      {phase === 'ready' && store.projects.value.length > 0 && (
+        <>
+          <Toolbar {...props} {...forms} live={live} />
+          {store.tasks.value.size > 0 && <Filters {...props} {...forms} />}
+        </>
+      )}
       {phase === 'absent' ? (
         <Absent retry={() => void store.open()} />
       ) : (
@@ -83,13 +74,127 @@ export function Board(props: BoardProps): JSX.Element {
       {phase === 'ready' && store.link.value === 'lost' && !problem && (
         <Banner tone="warn">{trans.__('Connection lost; trying again.')}</Banner>
       )}
+      {notice && (
+        <Banner
+          tone="calm"
+          onDismiss={() => {
+            store.notice.value = null;
+          }}
+        >
+          {whyNot(notice.task, notice.to, store.blockers(notice.task).length > 0, trans)}
+        </Banner>
+      )}
       {phase === 'loading' && <p class="jp-rootbound-Empty">{trans.__('Loading…')}</p>}
-      {phase === 'ready' && <Content {...props} live={live} />}
+      {phase === 'ready' && <Forms {...props} {...forms} />}
+      {phase === 'ready' && <Content {...props} {...forms} live={live} />}
     </section>
   );
 }
 
-function Toolbar({ store, live, openAudit }: BoardProps & { live: boolean }): JSX.Element {
+/** Why a card does not go into a column. */
+function whyNot(task: Task, to: TaskStatus, isBlocked: boolean, trans: Trans): string {
+  if (to === 'IN_PROGRESS' && isBlocked) {
+    return trans.__('“%1” waits for other tasks and cannot start yet.', task.title);
+  }
+  if (to === 'REVIEW') {
+    return trans.__('“%1” comes to review by itself when its gates are green.', task.title);
+  }
+  if (to === 'DONE') {
+    return trans.__('“%1” is done when an attempt was approved and merged.', task.title);
+  }
+  return trans.__(
+    '“%1” cannot go from “%2” to “%3”.',
+    task.title,
+    taskStatusLabel(task.status, trans),
+    taskStatusLabel(to, trans)
+  );
+}
+
+/** The form that is open, if any. */
+function Forms({ store, work, pickFolder, form, setForm }: BoardProps & FormProps): JSX.Element | null {
+  const projectId = store.projectId.value;
+  const close = (): void => setForm('none');
+  // The plan outlives its form: closing it loses nothing.
+  const plan = useMemo(
+    () => (work && projectId ? new PlanStore(work, projectId) : null),
+    [work, projectId]
+  );
+  useEffect(() => () => plan?.dispose(), [plan]);
+  if (!work || form === 'none') {
+    return null;
+  }
+  if (form === 'project') {
+    return (
+      <ProjectForm
+        work={work}
+        pickFolder={pickFolder}
+        onMade={project => {
+          store.adopt(project);
+          close();
+        }}
+        onClose={close}
+      />
+    );
+  }
+  if (!projectId || !plan) {
+    return null;
+  }
+  if (form === 'plan') {
+    return <Planning store={plan} onClose={close} />;
+  }
+  const task = form === 'task' ? null : form;
+  return (
+    <TaskForm
+      key={task?.id ?? 'new'}
+      work={work}
+      projectId={projectId}
+      task={task}
+      others={[...store.tasks.value.values()]}
+      onClose={close}
+    />
+  );
+}
+
+/** Search, grouping and arrows. */
+function Filters({ store, arrows, setArrows }: BoardProps & FormProps): JSX.Element {
+  const trans = useTrans();
+  return (
+    <div class="jp-rootbound-Toolbar jp-rootbound-Filters" role="search">
+      <input
+        class="jp-rootbound-Input jp-mod-wide"
+        type="search"
+        aria-label={trans.__('Search the tasks')}
+        placeholder={trans.__('Search the tasks')}
+        value={store.search.value}
+        onInput={event => {
+          store.search.value = event.currentTarget.value;
+        }}
+      />
+      <select
+        class="jp-rootbound-Select"
+        aria-label={trans.__('Group by')}
+        value={store.grouping.value}
+        onChange={event => {
+          store.grouping.value = event.currentTarget.value as Grouping;
+        }}
+      >
+        <option value="priority">{trans.__('By priority')}</option>
+        <option value="role">{trans.__('By role')}</option>
+        <option value="order">{trans.__('In order of dependencies')}</option>
+      </select>
+      <Button
+        pressed={arrows}
+        label={trans.__('Show which tasks wait for which')}
+        onClick={() => setArrows(!arrows)}
+      >
+        {trans.__('Arrows')}
+      </Button>
+    </div>
+  );
+}
+
+function Toolbar(props: BoardProps & FormProps & { live: boolean }): JSX.Element {
+  const { store, live, openAudit, work, setForm } = props;
   const trans = useTrans();
   const projects = store.projects.value;
   const chosen = store.projectId.value;
@@ -113,6 +218,15 @@ function Toolbar({ store, live, openAudit }: BoardProps & { live: boolean }): JS
       )}
       {live ? <LinkDot link={store.link.value} /> : <SnapshotLabel />}
       <span class="jp-rootbound-Spacer" />
+      {work && live && chosen && (
+        <>
+          <Button onClick={() => setForm('task')}>{trans.__('New task')}</Button>
+          <Button onClick={() => setForm('plan')}>{trans.__('Plan with PM')}</Button>
+          <Button label={trans.__('New project')} onClick={() => setForm('project')}>
+            +
+          </Button>
+        </>
+      )}
       {openAudit && chosen && (
         <Button onClick={() => openAudit(chosen)}>{trans.__('Audit')}</Button>
       )}
@@ -139,8 +253,8 @@ function Absent({ retry }: { retry(): void }): JSX.Element {
   );
 }
 
-function Content(props: BoardProps & { live: boolean }): JSX.Element | null {
-  const { store } = props;
+function Content(props: BoardProps & FormProps & { live: boolean }): JSX.Element | null {
+  const { store, work, form, setForm } = props;
   const trans = useTrans();
   if (store.projects.value.length === 0) {
     return (
@@ -148,7 +262,13 @@ function Content(props: BoardProps & { live: boolean }): JSX.Element | null {
         <p>
           <strong>{trans.__('No project yet')}</strong>
         </p>
-        <p>{trans.__('A project is a git repository beneath a folder you grant. In a notebook:')}</p>
+        <p>{trans.__('A project is a git repository beneath a folder you grant.')}</p>
+        {work && form !== 'project' && (
+          <Button kind="primary" onClick={() => setForm('project')}>
+            {trans.__('New project')}
+          </Button>
+        )}
+        <p>{trans.__('In a notebook:')}</p>
         <pre class="jp-rootbound-Code jp-mod-snippet">
           {'import rootbound as rb\n\nclient = rb.connect()\nclient.roots.add("/path/to/work")\n'}
           {'project = client.projects.create("my-repo", "/path/to/work/my-repo")'}
@@ -166,83 +286,29 @@ function Content(props: BoardProps & { live: boolean }): JSX.Element | null {
         <p>
           <strong>{trans.__('No tasks yet')}</strong>
         </p>
-        <p>{trans.__('Add one, or let the planner split a goal into tasks. In a notebook:')}</p>
+        <p>{trans.__('Add one, or let the PM agent split a goal into tasks.')}</p>
+        {work && form === 'none' && (
+          <div class="jp-rootbound-Row jp-mod-center">
+            <Button kind="primary" onClick={() => setForm('plan')}>
+              {trans.__('Plan with PM')}
+            </Button>
+            <Button onClick={() => setForm('task')}>{trans.__('New task')}</Button>
+          </div>
+        )}
+        <p>{trans.__('In a notebook:')}</p>
         <pre class="jp-rootbound-Code jp-mod-snippet">
           {'project.create_task("Fix the parser")\nproject.plan("Add a search page").approve()'}
         </pre>
       </div>
     );
   }
-  return <Columns {...props} />;
-}
-
-function Columns(props: BoardProps & { live: boolean }): JSX.Element {
-  const { store, live, openAttempt } = props;
-  const trans = useTrans();
-  const host = useRef<HTMLDivElement>(null);
-  const [active, setActive] = useState<string | null>(null);
-  const [expanded, setExpanded] = useState<string | null>(null);
-  const columns = store.columns.value;
-  const first = COLUMNS.map(status => columns[status][0]).find(task => task !== undefined);
-  const current = active !== null && store.tasks.value.has(active) ? active : first?.id;
-  const toggle = (id: string): void => setExpanded(expanded === id ? null : id);
-
-  const onKeyDown = (event: KeyboardEvent): void => {
-    const target = event.target as HTMLElement;
-    const id = target.dataset['task'];
-    if (id === undefined || event.altKey || event.ctrlKey || event.metaKey) {
-      return;
-    }
-    const attempt = store.tasks.value.get(id)?.latest_attempt;
-    if (event.key === 'Enter' && attempt && openAttempt) {
-      openAttempt(attempt.id);
-    } else if (event.key === 'Enter' || event.key === ' ') {
-      toggle(id);
-    } else {
-      const next = neighbour(columns, id, event.key);
-      if (!next) {
-        return;
-      }
-      setActive(next.id);
-      host.current?.querySelector<HTMLElement>(`[data-task="${next.id}"]`)?.focus();
-    }
-    event.preventDefault();
-    // JupyterLab's own shortcuts listen further up.
-    event.stopPropagation();
-  };
-
   return (
-    <div class="jp-rootbound-Columns" ref={host} onKeyDown={onKeyDown}>
-      {COLUMNS.map(status => (
-        <section key={status} class="jp-rootbound-Column" data-status={status}>
-          <h3 class="jp-rootbound-Column-head">
-            {taskStatusLabel(status, trans)}
-            <span class="jp-rootbound-Count">{columns[status].length}</span>
-          </h3>
-          <ul
-            class="jp-rootbound-Cards"
-            role="list"
-            aria-label={taskStatusLabel(status, trans)}
-          >
-            {columns[status].map(task => (
-              <Card
-                key={task.id}
-                task={task}
-                store={store}
-                live={live}
-                active={task.id === current}
-                expanded={task.id === expanded}
-                onActivate={() => {
-                  setActive(task.id);
-                  store.select(task);
-                }}
-                onToggle={() => toggle(task.id)}
-                onOpenAttempt={openAttempt}
-              />
-            ))}
-          </ul>
-        </section>
-      ))}
-    </div>
+    <Columns
+      store={store}
+      live={props.live}
+      arrows={props.arrows}
+      openAttempt={props.openAttempt}
+      editTask={work ? task => setForm(task) : undefined}
+    />
   );
 }

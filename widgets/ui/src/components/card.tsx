@@ -4,7 +4,7 @@ import { useState } from 'preact/hooks';
 import { isLive } from '../model/types';
 import type { Task } from '../model/types';
 import type { BoardStore } from '../stores/board';
-import { Button, DeniedTag, GateLights, ReasonLine, ReplayTag, StatusChip } from './common';
+import { Button, Cost, DeniedTag, GateLights, ReasonLine, ReplayTag, StatusChip } from './common';
 import { useTrans } from './context';
 
 export interface CardProps {
@@ -14,8 +14,13 @@ export interface CardProps {
   /** Whether this card is the board's one tab stop. */
   active: boolean;
   expanded: boolean;
+  /** Whether the reason of a rejection is being asked for. */
+  rejecting: boolean;
+  onRejecting(on: boolean): void;
   onActivate(): void;
   onToggle(): void;
+  onDragStart(transfer: DataTransfer): void;
+  onEdit?: (task: Task) => void;
   onOpenAttempt?: (attemptId: string) => void;
 }
 
@@ -32,6 +37,12 @@ export function Card(props: CardProps): JSX.Element {
       tabIndex={active ? 0 : -1}
       aria-label={task.title}
       aria-busy={store.busy.value.has(task.id)}
+      draggable={props.live && task.status !== 'DONE'}
+      onDragStart={event => {
+        if (event.dataTransfer) {
+          props.onDragStart(event.dataTransfer);
+        }
+      }}
       onFocus={props.onActivate}
       onClick={props.onToggle}
     >
@@ -65,9 +76,11 @@ export function Card(props: CardProps): JSX.Element {
           <GateLights gates={attempt.gates} />
           <DeniedTag count={attempt.denied_count} />
           {attempt.agent?.is_replay && <ReplayTag />}
+          <Cost usage={attempt.usage} />
         </div>
       )}
       {attempt && <ReasonLine attempt={attempt} />}
+      <Waiting task={task} />
       {expanded && task.description && (
         <p class="jp-rootbound-Card-description">{task.description}</p>
       )}
@@ -76,10 +89,26 @@ export function Card(props: CardProps): JSX.Element {
   );
 }
 
+/** Why a task does not go on, and its place among those that wait. */
+function Waiting({ task }: { task: Task }): JSX.Element | null {
+  const trans = useTrans();
+  const attempt = task.latest_attempt;
+  // A queued attempt tells its own reason, a blocked task its blockers.
+  if (!task.waiting_reason || attempt?.status === 'QUEUED' || task.blocked_by.length > 0) {
+    return null;
+  }
+  return (
+    <p class="jp-rootbound-Waiting">
+      {task.queue_place ? `${trans.__('Place %1', task.queue_place)}: ` : ''}
+      {task.waiting_reason}
+    </p>
+  );
+}
+
 function CardActions(props: CardProps & { blocked: boolean }): JSX.Element {
   const { task, store, live, active, blocked, onOpenAttempt } = props;
   const trans = useTrans();
-  const [rejecting, setRejecting] = useState(false);
+  const { rejecting, onRejecting: setRejecting, onEdit } = props;
   const attempt = task.latest_attempt;
   const disabled = !live || store.busy.value.has(task.id);
   const tabIndex = active ? 0 : -1;
@@ -143,6 +172,15 @@ function CardActions(props: CardProps & { blocked: boolean }): JSX.Element {
           onClick={() => void store.cancel(task)}
         >
           {trans.__('Cancel')}
+        </Button>
+      )}
+      {onEdit && live && (
+        <Button
+          tabIndex={tabIndex}
+          label={trans.__('Change the task')}
+          onClick={() => onEdit(task)}
+        >
+          ✎
         </Button>
       )}
     </div>

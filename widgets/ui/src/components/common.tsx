@@ -1,7 +1,7 @@
 import type { ComponentChildren, JSX } from 'preact';
 
 import type { ProblemError } from '../model/problem';
-import type { Attempt, AttemptStatus, Gate, GateName } from '../model/types';
+import type { Attempt, AttemptStatus, Gate, GateName, Usage } from '../model/types';
 import { duration } from '../model/format';
 import type { Link } from '../source/source';
 import { useTrans } from './context';
@@ -147,6 +147,14 @@ export function DeniedTag({ count }: { count: number }): JSX.Element | null {
       {trans._n('%1 denied', '%1 denied', count)}
     </span>
   );
+}
+
+/** What an attempt has cost, where the model's price is known. */
+export function Cost({ usage }: { usage: Usage | null }): JSX.Element | null {
+  const cost = usage?.cost_usd;
+  return typeof cost === 'number' && cost > 0 ? (
+    <span class="jp-rootbound-Muted">${cost.toFixed(cost < 1 ? 3 : 2)}</span>
+  ) : null;
 }
 
 /** One light per gate: passed, failed, or no evidence yet. */

@@ -1,17 +1,12 @@
 import type { JSX } from 'preact';
-import { useMemo, useState } from 'preact/hooks';
 
 import { shortCommit } from '../model/format';
-import { parsePatch } from '../model/patch';
-import type { Diff, DiffFile } from '../model/types';
+import type { Diff } from '../model/types';
 import type { Source } from '../source/source';
 import type { Loaded } from '../stores/loaded';
 import { Button, ProblemBanner, SnapshotLabel } from './common';
 import { useTrans } from './context';
-
-// A longer patch is opened by the reader, and shown in steps, so that the page stays quick.
-const OPEN_LINES = 400;
-const STEP_LINES = 2_000;
+import { FileDiff } from './patch';
 
 interface DiffProps {
   store: Loaded<Diff>;
@@ -65,66 +60,6 @@ export function DiffPanel({ store, source }: DiffProps): JSX.Element {
             <FileDiff key={file.path} file={file} />
           ))}
         </div>
-      )}
-    </section>
-  );
-}
-
-function FileDiff({ file }: { file: DiffFile }): JSX.Element {
-  const trans = useTrans();
-  const lines = useMemo(() => parsePatch(file.patch), [file.patch]);
-  const [open, setOpen] = useState(lines.length <= OPEN_LINES);
-  const [shown, setShown] = useState(STEP_LINES);
-  const name =
-    file.old_path !== null && file.old_path !== file.path
-      ? `${file.old_path} → ${file.path}`
-      : file.path;
-  return (
-    <section class="jp-rootbound-File" data-change={file.status}>
-      <button
-        type="button"
-        class="jp-rootbound-Fold-head"
-        aria-expanded={open}
-        onClick={() => setOpen(!open)}
-      >
-        <span class="jp-rootbound-Fold-arrow" aria-hidden="true" />
-        <span class="jp-rootbound-File-name">{name}</span>
-        <span class="jp-rootbound-Muted">{file.status}</span>
-        <span class="jp-rootbound-Added">+{file.additions}</span>
-        <span class="jp-rootbound-Removed">−{file.deletions}</span>
-      </button>
-      {open && file.binary && (
-        <p class="jp-rootbound-Muted jp-rootbound-File-note">{trans.__('Binary file')}</p>
-      )}
-      {open && !file.binary && (
-        <div class="jp-rootbound-Patch" role="table" aria-label={name}>
-          {lines.slice(0, shown).map((line, index) => (
-            <div key={index} class="jp-rootbound-PatchLine" data-kind={line.kind} role="row">
-              <span class="jp-rootbound-PatchLine-number" role="cell">
-                {line.before}
-              </span>
-              <span class="jp-rootbound-PatchLine-number" role="cell">
-                {line.after}
-              </span>
-              <span class="jp-rootbound-PatchLine-sign" role="cell">
-                {line.kind === 'add' ? '+' : line.kind === 'remove' ? '−' : ''}
-              </span>
-              <code class="jp-rootbound-PatchLine-text" role="cell">
-                {line.text}
-              </code>
-            </div>
-          ))}
-        </div>
-      )}
-      {open && lines.length > shown && (
-        <Button onClick={() => setShown(shown + STEP_LINES)}>
-          {trans.__('Show more (%1 lines left)', lines.length - shown)}
-        </Button>
-      )}
-      {open && file.truncated && (
-        <p class="jp-rootbound-Muted jp-rootbound-File-note">
-          {trans.__('The patch is too long to show in full; see the branch.')}
-        </p>
       )}
     </section>
   );

@@ -4,6 +4,7 @@ import { useState } from 'preact/hooks';
 import type { FirstAttempt, GuideStore } from '../stores/guide';
 import { Button, ProblemBanner } from './common';
 import { useTrans } from './context';
+import { Field } from './form';
 import type { RootHooks } from './roots';
 
 export interface GuideHooks extends RootHooks {
@@ -259,13 +260,4 @@ function stepText(step: string, say: (text: string) => string): string {
     default:
       return say('Starting…');
   }
-}
-
-function Field({ label, children }: { label: string; children: ComponentChildren }): JSX.Element {
-  return (
-    <label class="jp-rootbound-Field">
-      <span>{label}</span>
-      {children}
-    </label>
-  );
 }

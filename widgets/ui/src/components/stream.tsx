@@ -1,16 +1,19 @@
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 
-import { clock, compact, duration, plainOutput, shortCommit } from '../model/format';
+import { coloured } from '../model/ansi';
+import { clock, compact, duration, shortCommit } from '../model/format';
 import type { Trans } from '../model/trans';
 import type { Source } from '../source/source';
 import type { AccessStore } from '../stores/access';
 import type { GateItem, Item, LineItem, ToolItem } from '../stores/items';
 import type { StreamStore } from '../stores/stream';
+import { filtered } from '../stores/transcript';
 import { AccessRequests } from './access';
 import { RejectForm } from './card';
 import {
   Button,
+  Cost,
   DeniedTag,
   GateLights,
   LinkDot,
@@ -21,12 +24,13 @@ import {
   StatusChip
 } from './common';
 import { useTrans } from './context';
+import { Meter, Speak, type StreamHooks, StreamTools } from './streamtools';
 import { Windowed } from './windowed';
 
 const ROW_ESTIMATE_PX = 34;
 const PREVIEW_CHARS = 90;
 
-interface StreamProps {
+interface StreamProps extends StreamHooks {
   store: StreamStore;
   source: Source;
 }
@@ -34,16 +38,20 @@ interface StreamProps {
 export function Stream({
   store,
   access,
-  source
+  source,
+  work,
+  openAttempt
 }: StreamProps & { access: AccessStore }): JSX.Element {
   const trans = useTrans();
   const problem = store.problem.value;
   // Items change in place; the revision says when.
   void store.revision.value;
-  const { items } = store;
+  const items = filtered(store.items, store.kind.value, store.search.value);
+  const attempt = store.attempt.value;
   return (
     <section class="jp-rootbound jp-rootbound-Stream" aria-label={trans.__('Attempt stream')}>
       <StreamHeader store={store} source={source} />
+      {store.items.length > 0 && <StreamTools store={store} items={items} />}
       <AccessRequests store={access} source={source} />
       {problem && (
         <ProblemBanner
@@ -58,7 +66,10 @@ export function Stream({
           }
         />
       )}
-      {items.length === 0 && store.attempt.value && (
+      {items.length === 0 && store.items.length > 0 && (
+        <p class="jp-rootbound-Empty">{trans.__('Nothing here is like that.')}</p>
+      )}
+      {store.items.length === 0 && store.attempt.value && (
         <p class="jp-rootbound-Empty">
           {(store.attempt.value.first_seq ?? 1) > 1
             ? trans.__('The events of this attempt were removed, as the project keeps them no longer.')
@@ -79,6 +90,9 @@ export function Stream({
           }}
         />
       )}
+      {attempt && work && source.live.value && (
+        <Speak key={attempt.id} attempt={attempt} work={work} openAttempt={openAttempt} />
+      )}
     </section>
   );
 }
@@ -88,7 +102,7 @@ function StreamHeader({ store, source }: StreamProps): JSX.Element {
   const [rejecting, setRejecting] = useState(false);
   const attempt = store.attempt.value;
   const live = source.live.value;
-  const { input_tokens: tokensIn, output_tokens: tokensOut, cost_usd: cost } = store.usage.value;
+  const { input_tokens: tokensIn, output_tokens: tokensOut } = store.usage.value;
   const disabled = !live || store.busy.value;
   return (
     <header class="jp-rootbound-Stream-head">
@@ -150,11 +164,10 @@ function StreamHeader({ store, source }: StreamProps): JSX.Element {
               {trans.__('%1 in, %2 out', compact(tokensIn), compact(tokensOut ?? 0))}
             </span>
           )}
-          {typeof cost === 'number' && cost > 0 && (
-            <span class="jp-rootbound-Muted">${cost.toFixed(cost < 1 ? 3 : 2)}</span>
-          )}
+          <Cost usage={store.usage.value} />
         </div>
       )}
+      <Meter store={store} />
       {attempt && <ReasonLine attempt={attempt} />}
     </header>
   );
@@ -242,8 +255,8 @@ function ToolEntry({ item, store }: { item: ToolItem; store: StreamStore }): JSX
         {Object.entries(item.args).map(([name, value]) => (
           <Block key={name} label={name} text={asText(value)} />
         ))}
-        {item.output && <Block label={trans.__('output')} text={plainOutput(item.output)} />}
-        {result && <Block label={trans.__('result')} text={plainOutput(result.text)} />}
+        {item.output && <Block label={trans.__('output')} text={item.output} />}
+        {result && <Block label={trans.__('result')} text={result.text} />}
       </>
     </Fold>
   );
@@ -273,7 +286,7 @@ function GateEntry({ item, store }: { item: GateItem; store: StreamStore }): JSX
             {evidence.log_digest ? ` · ${evidence.log_digest.slice(0, 19)}…` : ''}
           </p>
         )}
-        <Block label={trans.__('output')} text={plainOutput(item.output)} />
+        <Block label={trans.__('output')} text={item.output} />
       </>
     </Fold>
   );
@@ -286,7 +299,17 @@ function Block({ label, text }: { label: string; text: string }): JSX.Element | 
   return text.includes('\n') || text.length > PREVIEW_CHARS ? (
     <div class="jp-rootbound-Block">
       <span class="jp-rootbound-Muted">{label}</span>
-      <pre class="jp-rootbound-Code">{text}</pre>
+      <pre class="jp-rootbound-Code">
+        {coloured(text).map((piece, index) =>
+          piece.classes ? (
+            <span key={index} class={piece.classes}>
+              {piece.text}
+            </span>
+          ) : (
+            piece.text
+          )
+        )}
+      </pre>
     </div>
   ) : (
     <div class="jp-rootbound-Block jp-mod-inline">

@@ -16,6 +16,7 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { HttpSource } from '../source/http';
 import { HttpMachine } from '../source/machine';
+import { HttpWork } from '../source/work';
 import { CommandIDs, PALETTE_COMMANDS, addCommands } from './commands';
 import { FileCommandIDs, FilePlaces, addFileCommands, pickFolder } from './files';
 import { addNotifications } from './notify';
@@ -67,6 +68,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     const context: PanelContext = {
       source: new HttpSource(transport),
       machine: new HttpMachine(transport),
+      work: new HttpWork(transport),
       trans,
       openAttempt: attemptId => run(CommandIDs.openAttempt, { attemptId }),
       openAudit: projectId => run(CommandIDs.openAudit, { projectId }),

@@ -8,6 +8,7 @@ import type { CostChoice } from '../components/cost';
 import type { GuideHooks } from '../components/guide';
 import type { Trans } from '../model/trans';
 import type { Machine } from '../source/machine';
+import type { Work } from '../source/work';
 import type { Dispose, Source } from '../source/source';
 import { rootboundIcon } from './icons';
 
@@ -90,6 +91,7 @@ export class ViewPanel extends Widget {
 export interface PanelContext extends GuideHooks {
   source: Source;
   machine: Machine;
+  work: Work;
   trans: Trans;
   openAttempt(attemptId: string): void;
   openAudit(projectId: string): void;
@@ -129,20 +131,20 @@ export function boardPanel(context: PanelContext): ViewPanel {
 
 /** An attempt's stream, changes and audit, as tabs. */
 export function attemptPanel(context: PanelContext, attemptId: string): TabPanel {
-  const { source, trans } = context;
+  const { source, trans, work } = context;
   const panel = new TabPanel();
   panel.addClass('jp-rootbound-Tabs');
   const tabs: [string, ViewPanel][] = [
     [
       trans.__('Stream'),
       new ViewPanel('stream', async host =>
-        (await views()).mountAttemptStream(host, source, attemptId, { trans })
+        (await views()).mountAttemptStream(host, source, attemptId, context)
       )
     ],
     [
-      trans.__('Changes'),
+      trans.__('Review'),
       new ViewPanel('diff', async host =>
-        (await views()).mountDiffView(host, source, attemptId, { trans })
+        (await import('../mount_review')).mountReview(host, work, attemptId, context)
       )
     ],
     [

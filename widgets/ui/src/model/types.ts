@@ -43,6 +43,8 @@ export interface AgentSnapshot {
   provider: string;
   model: string;
   is_replay: boolean;
+  /** Null where the profile leaves the limit to the local agent. */
+  max_steps?: number | null;
 }
 
 export interface Usage {

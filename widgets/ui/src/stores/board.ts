@@ -3,6 +3,7 @@ import { batch, computed, signal } from '@preact/signals';
 import { type ProblemError, asProblem } from '../model/problem';
 import type { Project, Task, TaskStatus } from '../model/types';
 import type { Dispose, Link, Source } from '../source/source';
+import { type Group, type Grouping, type Move, depths, grouped, matches, moveOf } from './arrange';
 
 export const COLUMNS: readonly TaskStatus[] = ['TODO', 'IN_PROGRESS', 'REVIEW', 'DONE'];
 
@@ -10,10 +11,6 @@ const RETRY_S = 2;
 
 /** `waiting`: the services do not answer yet; `absent`: no server extension. */
 export type Phase = 'loading' | 'ready' | 'waiting' | 'absent' | 'failed';
-
-function byPriority(one: Task, other: Task): number {
-  return other.priority - one.priority || one.created_at.localeCompare(other.created_at);
-}
 
 /** State of the task board: projects, the chosen project's tasks, and what went wrong. */
 export class BoardStore {
@@ -27,12 +24,34 @@ export class BoardStore {
   /** Tasks with an action under way. */
   readonly busy = signal<ReadonlySet<string>>(new Set());
 
-  readonly columns = computed(() => {
+  /** What the reader looks for, as typed. */
+  readonly search = signal('');
+  readonly grouping = signal<Grouping>('priority');
+  /** Why a card cannot go where it was put; a calm sentence, not an error. */
+  readonly notice = signal<{ task: Task; to: TaskStatus } | null>(null);
+
+  readonly groups = computed(() => {
     const columns: Record<TaskStatus, Task[]> = { TODO: [], IN_PROGRESS: [], REVIEW: [], DONE: [] };
+    const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const task of this.tasks.value.values()) {
-      columns[task.status].push(task);
+      if (matches(task, words)) {
+        columns[task.status].push(task);
+      }
     }
-    COLUMNS.forEach(status => columns[status].sort(byPriority));
+    const grouping = this.grouping.value;
+    const depth = grouping === 'order' ? depths(this.tasks.value) : new Map<string, number>();
+    const arranged = {} as Record<TaskStatus, Group[]>;
+    for (const status of COLUMNS) {
+      arranged[status] = grouped(columns[status], grouping, depth);
+    }
+    return arranged;
+  });
+
+  readonly columns = computed(() => {
+    const columns = {} as Record<TaskStatus, readonly Task[]>;
+    for (const status of COLUMNS) {
+      columns[status] = this.groups.value[status].flatMap(group => group.tasks);
+    }
     return columns;
   });
 
@@ -115,6 +134,13 @@ export class BoardStore {
       .map(id => ({ id, title: tasks.get(id)?.title ?? null }));
   }
 
+  /** What putting a card into a column does; says why when it does nothing. */
+  moveTo(task: Task, to: TaskStatus): Move | null {
+    const move = task.status === to ? null : moveOf(task, to, this.blockers(task).length > 0);
+    this.notice.value = move === null && task.status !== to ? { task, to } : null;
+    return move;
+  }
+
   start(task: Task): Promise<boolean> {
     return this.act(task, () => this.source.startAttempt(task.id));
   }
@@ -143,6 +169,12 @@ export class BoardStore {
 
   select(task: Task): void {
     this.source.selectTask(task.id);
+  }
+
+  /** Show a project that was just made. */
+  adopt(project: Project): void {
+    this.projects.value = [...this.projects.value, project];
+    this.choose(project.id);
   }
 
   dismissProblem(): void {

@@ -5,6 +5,7 @@ import { isLive } from '../model/types';
 import type { Attempt, AttemptEvent, Usage } from '../model/types';
 import type { Dispose, Link, Source } from '../source/source';
 import { type Item, ItemBuilder } from './items';
+import type { Kind } from './transcript';
 
 const RETRY_S = 2;
 
@@ -21,6 +22,9 @@ export class StreamStore {
   /** Grows with every delivery; items are changed in place. */
   readonly revision = signal(0);
   readonly follow = signal(true);
+  /** What the reader looks for, and among what. */
+  readonly search = signal('');
+  readonly kind = signal<Kind>('all');
   /** How late the newest events were, in seconds; 0 when that is not worth telling. */
   readonly lag = signal(0);
   /** Grows with each event about a request for access. */

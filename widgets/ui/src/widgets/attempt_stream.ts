@@ -1,4 +1,5 @@
 import '../../style/base.css';
+import '../../style/work.css';
 import '../../style/access.css';
 import '../../style/stream.css';
 

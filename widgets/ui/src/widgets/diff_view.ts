@@ -1,4 +1,5 @@
 import '../../style/base.css';
+import '../../style/work.css';
 import '../../style/diff.css';
 
 import { mountDiffView } from '../mount';

@@ -1,4 +1,5 @@
 import '../../style/base.css';
+import '../../style/work.css';
 import '../../style/board.css';
 
 import { mountTaskBoard } from '../mount';

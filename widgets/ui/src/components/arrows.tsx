@@ -1,0 +1,91 @@
+import type { JSX, RefObject } from 'preact';
+import { useLayoutEffect, useState } from 'preact/hooks';
+
+import type { BoardStore } from '../stores/board';
+
+interface Line {
+  from: string;
+  to: string;
+  path: string;
+}
+
+interface ArrowsProps {
+  host: RefObject<HTMLElement | null>;
+  store: BoardStore;
+  /** Only the arrows of this task are strong. */
+  chosen: string | null;
+}
+
+/** Draw an arrow from each task to those that wait for it, between the cards that are in view. */
+export function Arrows({ host, store, chosen }: ArrowsProps): JSX.Element {
+  const [lines, setLines] = useState<readonly Line[]>([]);
+  const tasks = store.tasks.value;
+  // What moves the cards: the search, the grouping, and their own order.
+  const groups = store.groups.value;
+
+  useLayoutEffect(() => {
+    const board = host.current;
+    if (!board) {
+      return undefined;
+    }
+    const draw = (): void => {
+      const origin = board.getBoundingClientRect();
+      const cards = new Map<string, DOMRect>();
+      for (const card of board.querySelectorAll<HTMLElement>('[data-task]')) {
+        const box = card.getBoundingClientRect();
+        if (box.bottom > origin.top && box.top < origin.bottom) {
+          cards.set(card.dataset['task'] ?? '', box);
+        }
+      }
+      const found: Line[] = [];
+      for (const task of tasks.values()) {
+        const to = cards.get(task.id);
+        for (const id of to ? task.dependencies : []) {
+          const from = cards.get(id);
+          if (from && to) {
+            found.push({ from: id, to: task.id, path: curve(from, to, origin) });
+          }
+        }
+      }
+      setLines(found);
+    };
+    draw();
+    board.addEventListener('scroll', draw, true);
+    const sizes = typeof ResizeObserver === 'undefined' ? null : new ResizeObserver(draw);
+    sizes?.observe(board);
+    return () => {
+      board.removeEventListener('scroll', draw, true);
+      sizes?.disconnect();
+    };
+  }, [host, tasks, groups]);
+
+  return (
+    <svg class="jp-rootbound-Arrows" aria-hidden="true">
+      <defs>
+        <marker id="jp-rootbound-head" markerWidth="7" markerHeight="7" refX="6" refY="3" orient="auto">
+          <path d="M0,0 L6,3 L0,6 z" />
+        </marker>
+      </defs>
+      {lines.map(({ from, to, path }) => (
+        <path
+          key={`${from} ${to}`}
+          d={path}
+          data-strong={chosen === from || chosen === to}
+          marker-end="url(#jp-rootbound-head)"
+        />
+      ))}
+    </svg>
+  );
+}
+
+/** From the side of one card to the nearer side of another. */
+function curve(from: DOMRect, to: DOMRect, origin: DOMRect): string {
+  const forward = from.left <= to.left;
+  const same = Math.abs(from.left - to.left) < 1;
+  const x1 = (forward && !same ? from.right : from.left) - origin.left;
+  const x2 = to.left - origin.left + (forward || same ? 0 : to.width);
+  const y1 = from.top + from.height / 2 - origin.top;
+  const y2 = to.top + to.height / 2 - origin.top;
+  const bend = same ? -24 : Math.max(24, Math.abs(x2 - x1) / 2) * (forward ? 1 : -1);
+  return `M${x1},${y1} C${x1 + bend},${y1} ${x2 - (same ? -bend : bend)},${y2} ${x2},${y2}`;
+}

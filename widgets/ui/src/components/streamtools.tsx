@@ -1,0 +1,201 @@
+import type { JSX } from 'preact';
+import { useState } from 'preact/hooks';
+
+import { type ProblemError, asProblem } from '../model/problem';
+import { type Attempt, isLive } from '../model/types';
+import type { Work } from '../source/work';
+import type { Item } from '../stores/items';
+import type { StreamStore } from '../stores/stream';
+import { KINDS, type Kind, transcript } from '../stores/transcript';
+import { Banner, Button } from './common';
+import { useTrans } from './context';
+
+export interface StreamHooks {
+  /** Speaks to agents and starts attempts; without it the stream is only read. */
+  work?: Work;
+  openAttempt?: (attemptId: string) => void;
+}
+
+interface ToolsProps {
+  items: readonly Item[];
+  store: StreamStore;
+}
+
+/** Filter, search, copy, download. */
+export function StreamTools({ store, items }: ToolsProps): JSX.Element {
+  const trans = useTrans();
+  const [copied, setCopied] = useState(false);
+  const names: Record<Kind, string> = {
+    all: trans.__('Everything'),
+    talk: trans.__('What the agent says'),
+    tools: trans.__('Tools'),
+    gates: trans.__('Gates'),
+    problems: trans.__('Problems')
+  };
+  return (
+    <div class="jp-rootbound-Toolbar jp-rootbound-Filters" role="search">
+      <select
+        class="jp-rootbound-Select"
+        aria-label={trans.__('Show')}
+        value={store.kind.value}
+        onChange={event => {
+          store.kind.value = event.currentTarget.value as Kind;
+        }}
+      >
+        {KINDS.map(kind => (
+          <option key={kind} value={kind}>
+            {names[kind]}
+          </option>
+        ))}
+      </select>
+      <input
+        class="jp-rootbound-Input jp-mod-wide"
+        type="search"
+        aria-label={trans.__('Search the stream')}
+        placeholder={trans.__('Search the stream')}
+        value={store.search.value}
+        onInput={event => {
+          store.search.value = event.currentTarget.value;
+        }}
+      />
+      {store.search.value !== '' && (
+        <span class="jp-rootbound-Muted" role="status">
+          {trans._n('%1 entry', '%1 entries', items.length)}
+        </span>
+      )}
+      <Button
+        label={trans.__('Copy what is shown')}
+        onClick={() => {
+          void navigator.clipboard.writeText(transcript(items)).then(() => setCopied(true));
+        }}
+      >
+        {copied ? trans.__('Copied') : trans.__('Copy')}
+      </Button>
+      <Button label={trans.__('Download what is shown')} onClick={() => save(items, store)}>
+        ↓
+      </Button>
+    </div>
+  );
+}
+
+function save(items: readonly Item[], store: StreamStore): void {
+  const url = URL.createObjectURL(new Blob([transcript(items)], { type: 'text/plain' }));
+  const link = document.createElement('a');
+  link.href = url;
+  link.download = `attempt-${store.attempt.value?.id ?? 'stream'}.txt`;
+  link.click();
+  URL.revokeObjectURL(url);
+}
+
+/** How far the attempt is: steps of its limit, then gates. */
+export function Meter({ store }: { store: StreamStore }): JSX.Element | null {
+  const trans = useTrans();
+  const attempt = store.attempt.value;
+  if (!attempt || !isLive(attempt.status) || attempt.status === 'QUEUED') {
+    return null;
+  }
+  if (attempt.status === 'GATES') {
+    const done = new Set(
+      attempt.gates
+        .filter(gate => gate.commit === attempt.head_commit && gate.exit_code === 0)
+        .map(gate => gate.name)
+    ).size;
+    return (
+      <div class="jp-rootbound-Meter">
+        <span>{trans.__('Gates')}</span>
+        <progress value={done} max={3} aria-label={trans.__('Gates passed')} />
+        <span>{trans.__('%1 passed', done)}</span>
+      </div>
+    );
+  }
+  const steps = store.usage.value.steps ?? 0;
+  const most = attempt.agent?.max_steps;
+  return (
+    <div class="jp-rootbound-Meter">
+      <span>{trans.__('Agent')}</span>
+      {most ? (
+        <progress value={steps} max={most} aria-label={trans.__('Steps used')} />
+      ) : (
+        <progress aria-label={trans.__('The agent is at work')} />
+      )}
+      <span>
+        {most ? trans.__('step %1 of at most %2', steps, most) : trans.__('step %1', steps)}
+      </span>
+    </div>
+  );
+}
+
+interface SpeakProps {
+  attempt: Attempt;
+  work: Work;
+  openAttempt?: (attemptId: string) => void;
+}
+
+/** A message to an agent at work; once it is over, a new attempt with what was learnt. */
+export function Speak({ attempt, work, openAttempt }: SpeakProps): JSX.Element | null {
+  const trans = useTrans();
+  const [text, setText] = useState('');
+  const [problem, setProblem] = useState<ProblemError | null>(null);
+  const [said, setSaid] = useState(false);
+  const atWork = attempt.status === 'RUNNING' || attempt.status === 'GATES';
+  const failed = attempt.status === 'FAILED';
+  if (!atWork && !failed) {
+    return null;
+  }
+  const submit = async (): Promise<void> => {
+    setSaid(false);
+    try {
+      if (atWork) {
+        await work.tell(attempt.id, text);
+        setSaid(true);
+      } else {
+        openAttempt?.((await work.retry(attempt.id, text)).id);
+      }
+      setText('');
+      setProblem(null);
+    } catch (reason) {
+      setProblem(asProblem(reason));
+    }
+  };
+  return (
+    <form
+      class="jp-rootbound-Speak"
+      onSubmit={event => {
+        event.preventDefault();
+        void submit();
+      }}
+      onKeyDown={event => event.stopPropagation()}
+    >
+      {problem && (
+        <Banner tone="error" onDismiss={() => setProblem(null)}>
+          {problem.detail}
+        </Banner>
+      )}
+      <div class="jp-rootbound-Row">
+        <input
+          class="jp-rootbound-Input jp-mod-wide"
+          aria-label={atWork ? trans.__('Message to the agent') : trans.__('What to do differently')}
+          placeholder={
+            atWork
+              ? trans.__('Tell the agent something; it reads it with its next step')
+              : trans.__('What should the next attempt do differently? (may be empty)')
+          }
+          value={text}
+          onInput={event => setText(event.currentTarget.value)}
+        />
+        <button
+          type="submit"
+          class="jp-rootbound-Button jp-mod-primary"
+          disabled={atWork && !text.trim()}
+        >
+          {atWork ? trans.__('Send') : trans.__('Try again')}
+        </button>
+      </div>
+      {said && (
+        <p class="jp-rootbound-Muted" role="status">
+          {trans.__('Sent.')}
+        </p>
+      )}
+    </form>
+  );
+}

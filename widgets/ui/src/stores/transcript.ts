@@ -1,0 +1,76 @@
+/** An attempt's items as a reader filters, copies and keeps them. */
+import { clock, plainOutput } from '../model/format';
+import type { Item } from './items';
+
+export type Kind = 'all' | 'talk' | 'tools' | 'gates' | 'problems';
+
+export const KINDS: readonly Kind[] = ['all', 'talk', 'tools', 'gates', 'problems'];
+
+/** Whether an item belongs to a kind; statuses are landmarks and belong to each. */
+export function isOfKind(item: Item, kind: Kind): boolean {
+  switch (kind) {
+    case 'all':
+      return true;
+    case 'talk':
+      return item.kind === 'text' || item.kind === 'thinking' || item.kind === 'status';
+    case 'tools':
+      return item.kind === 'tool' || item.kind === 'status';
+    case 'gates':
+      return item.kind === 'gate' || item.kind === 'status';
+    case 'problems':
+      return (
+        item.kind === 'error' ||
+        item.kind === 'retry' ||
+        item.kind === 'access' ||
+        (item.kind === 'tool' && item.result?.ok === false) ||
+        (item.kind === 'gate' && item.evidence !== null && item.evidence.exit_code !== 0)
+      );
+  }
+}
+
+/** All that an item says, as plain text. */
+export function textOf(item: Item): string {
+  switch (item.kind) {
+    case 'text':
+    case 'thinking':
+      return item.text;
+    case 'tool': {
+      const args = Object.entries(item.args).map(
+        ([name, value]) =>
+          `${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`
+      );
+      return [item.tool, ...args, plainOutput(item.output), item.result?.text ?? '']
+        .filter(Boolean)
+        .join('\n');
+    }
+    case 'gate':
+      return [`${item.name}: ${item.command}`, plainOutput(item.output)].filter(Boolean).join('\n');
+    default:
+      return [item.text, ...item.more].join('\n');
+  }
+}
+
+/** Items that are of a kind and hold every word. */
+export function filtered(items: readonly Item[], kind: Kind, search: string): readonly Item[] {
+  const words = search.toLowerCase().split(/\s+/).filter(Boolean);
+  if (kind === 'all' && words.length === 0) {
+    return items;
+  }
+  return items.filter(item => {
+    if (!isOfKind(item, kind)) {
+      return false;
+    }
+    if (words.length === 0) {
+      return true;
+    }
+    const text = textOf(item).toLowerCase();
+    return words.every(word => text.includes(word));
+  });
+}
+
+/** Items as a text file. */
+export function transcript(items: readonly Item[]): string {
+  return `${items
+    .map(item => `[${clock(item.timestamp)}] ${item.kind}\n${textOf(item)}`)
+    .join('\n\n')}\n`;
+}
