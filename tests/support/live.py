@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from rootbound.testing.model_stub import ModelStub
-from rootbound.testing.script import Conversation, Fault, Steps, ToolCall, Turn
+from rootbound.testing.script import Conversation, Fault, Script, Steps, ToolCall, Turn
 from tests.support.environment import clean_env, wait_for
 from tests.support.repos import CALCULATOR_COMMANDS, make_repository
 
@@ -39,18 +39,21 @@ def rootbound(
 class Replay:
     """A script whose turns a test chooses while the model server runs.
 
-    Planner requests (those that are offered ``submit_plan``) get the plan; all others get the
-    turns set for the task named in the prompt, else the default turns.
+    Planner requests (those that are offered ``submit_plan``) get the plan; all others are answered
+    by the worker, if one is set, else with the turns set for the task named in the prompt, else the default turns.
     """
 
     def __init__(self) -> None:
         self.plan: Mapping[str, Any] = {}
         self.turns: Sequence[Turn] = ()
         self.by_title: dict[str, Sequence[Turn]] = {}
+        self.worker: Script | None = None
 
     def __call__(self, conversation: Conversation, /) -> Turn:
         if "submit_plan" in conversation.tool_names:
             return Turn(calls=(ToolCall("submit_plan", dict(self.plan)),))
+        if self.worker is not None:
+            return self.worker(conversation)
         # The task's own title comes before those of the tasks it depends on.
         prompt = conversation.prompt
         named = [title for title in self.by_title if title in prompt]

@@ -4,6 +4,7 @@ import './stream.css';
 import './access.css';
 import './audit.css';
 import './diff.css';
+import './work.css';
 import './stack.css';
 import './cost.css';
 import './guide.css';

@@ -78,14 +78,16 @@ export function Arrows({ host, store, chosen }: ArrowsProps): JSX.Element {
   );
 }
 
-/** From the side of one card to the nearer side of another. */
+/** From the side of one card to the nearer side of another; beside the cards of one column. */
 function curve(from: DOMRect, to: DOMRect, origin: DOMRect): string {
-  const forward = from.left <= to.left;
   const same = Math.abs(from.left - to.left) < 1;
-  const x1 = (forward && !same ? from.right : from.left) - origin.left;
-  const x2 = to.left - origin.left + (forward || same ? 0 : to.width);
+  const forward = from.left <= to.left;
+  const x1 = (forward ? from.right : from.left) - origin.left;
+  const x2 = (same || !forward ? to.right : to.left) - origin.left;
   const y1 = from.top + from.height / 2 - origin.top;
   const y2 = to.top + to.height / 2 - origin.top;
-  const bend = same ? -24 : Math.max(24, Math.abs(x2 - x1) / 2) * (forward ? 1 : -1);
-  return `M${x1},${y1} C${x1 + bend},${y1} ${x2 - (same ? -bend : bend)},${y2} ${x2},${y2}`;
+  const reach = same ? 28 : Math.max(24, Math.abs(x2 - x1) / 2);
+  const bend1 = forward ? reach : -reach;
+  const bend2 = same || !forward ? reach : -reach;
+  return `M${x1},${y1} C${x1 + bend1},${y1} ${x2 + bend2},${y2} ${x2},${y2}`;
 }

@@ -66,7 +66,7 @@ export function FileDiff({ file, layout = 'unified', review }: FileDiffProps): J
         </button>
         {review && (
           <Button label={trans.__('Comment on the file')} onClick={() => review.write(whole, '')}>
-            ＋
+            +
           </Button>
         )}
       </div>

@@ -63,7 +63,7 @@ async function tellEnd(
         autoClose: false,
         actions
       });
-    } else if (status === 'FAILED' && failure !== 'CANCELLED') {
+    } else if (status === 'FAILED' && failure !== 'CANCELLED' && failure !== 'REJECTED') {
       const why = failure_message ?? failure ?? '';
       Notification.warning(trans.__('“%1” failed: %2', attempt.task_title, why), {
         autoClose: false,
