@@ -40,7 +40,8 @@ class Replay:
     """A script whose turns a test chooses while the model server runs.
 
     Planner requests (those that are offered ``submit_plan``) get the plan; all others are answered
-    by the worker, if one is set, else with the turns set for the task named in the prompt, else the default turns.
+    by the worker, if one is set, else with the turns set for the task named in the prompt, else
+    with the default turns.
     """
 
     def __init__(self) -> None:
