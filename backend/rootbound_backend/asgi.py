@@ -25,6 +25,8 @@ from django.urls import path, re_path  # noqa: E402
 from rootbound_backend.apps.attempts.consumers import AttemptConsumer  # noqa: E402
 from rootbound_backend.apps.projects.consumers import ProjectConsumer  # noqa: E402
 from rootbound_backend.authentication import user_for_websocket  # noqa: E402
+from rootbound_backend.mcp.server import PATH as MCP_PATH  # noqa: E402
+from rootbound_backend.mcp.server import McpEndpoint  # noqa: E402
 from rootbound_backend.pacing import paced  # noqa: E402
 from rootbound_backend.websockets import CLOSE_NOT_FOUND, run_in_db  # noqa: E402
 
@@ -107,7 +109,17 @@ _routes: list[Any] = [
 ]
 _sockets: Any = URLRouter(_routes)
 
-application = ProtocolTypeRouter({"http": LaneHandler(), "websocket": RequireUser(_sockets)})
+_api = LaneHandler()
+_mcp = McpEndpoint(_api)
+
+
+async def _http(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve MCP on its own path, everything else by Django."""
+    await (_mcp if scope["path"] == MCP_PATH else _api)(scope, receive, send)
+
+
+_routed: Any = _http
+application = ProtocolTypeRouter({"http": _routed, "websocket": RequireUser(_sockets)})
 
 # What is loaded now stays for ever; full collections need not look at it again.
 gc.collect()

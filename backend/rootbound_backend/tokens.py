@@ -25,6 +25,7 @@ __all__ = [
     "verify_api_token",
     "verify_identity",
     "verify_ingest_token",
+    "verify_mcp_token",
 ]
 
 INGEST_TOKEN_TTL_S = 7 * 24 * 3600
@@ -115,6 +116,29 @@ def verify_api_token(token: str) -> str:
     TokenRefusedError
         When it is not a valid token of scope ``api``.
     """
+    username, scopes = _bearer_claims(token)
+    if "api" not in scopes:
+        raise TokenRefusedError("The token is not meant for the API; run `rootbound token`.")
+    return username
+
+
+def verify_mcp_token(token: str) -> tuple[str, frozenset[str]]:
+    """Return the username of a token for MCP and its scopes.
+
+    Raises
+    ------
+    TokenRefusedError
+        When it is not valid, or has none of the scopes ``api`` and ``mcp:...``.
+    """
+    username, scopes = _bearer_claims(token)
+    if not any(scope == "api" or scope.startswith("mcp:") for scope in scopes):
+        raise TokenRefusedError(
+            "The token is not meant for MCP; run `rootbound token --scope mcp:read,mcp:write`."
+        )
+    return username, scopes
+
+
+def _bearer_claims(token: str) -> tuple[str, frozenset[str]]:
     claims = _decode(
         token,
         _secret("django.key"),
@@ -122,9 +146,7 @@ def verify_api_token(token: str) -> str:
         audience="rootbound-api",
         require=["sub"],
     )
-    if "api" not in str(claims.get("scope", "")).split():
-        raise TokenRefusedError("The token is not meant for the API; run `rootbound token`.")
-    return str(claims["sub"])
+    return str(claims["sub"]), frozenset(str(claims.get("scope", "")).split())
 
 
 def issue_api_token(*, username: str, ttl_s: int) -> str:

@@ -33,7 +33,8 @@ __all__ = ["CommandError", "add_parser", "main"]
 
 _GROUPS = (
     "rootbound.cli", "rootbound.cli_work", "rootbound.cli_access", "rootbound.cli_agents",
-    "rootbound.cli_audit", "rootbound.cli_batch", "rootbound.cli_completion", "rootbound.demo",
+    "rootbound.cli_audit", "rootbound.cli_batch", "rootbound.cli_completion", "rootbound.cli_mcp",
+    "rootbound.demo",
 )  # fmt: skip
 
 _OK, _FAILED, _USAGE, _NOT_RUNNING, _INTERRUPTED = 0, 1, 2, 3, 130
@@ -120,6 +121,12 @@ def add_parser(subparsers: Subparsers) -> None:
         default=86400,
         metavar="TIME",
         help="90s, 30m, 12h, 7d (default 1d)",
+    )
+    token.add_argument(
+        "--scope",
+        default="api",
+        metavar="SCOPES",
+        help="api (default), or of mcp:read,mcp:write,mcp:review: good for /mcp alone",
     )
     token.add_argument("--json", action="store_true", help="print it as JSON")
     token.set_defaults(run=_token)
@@ -303,7 +310,9 @@ def _token(options: argparse.Namespace) -> int:
     secrets = _module("secrets")
     errors = _module("errors")
     try:
-        issued = secrets.issue_api_token(None, ttl_s=options.ttl)
+        issued = secrets.issue_api_token(
+            None, ttl_s=options.ttl, scope=options.scope.replace(",", " ")
+        )
     except errors.StackError as error:
         raise CommandError(error.message) from error
     _say(json.dumps({"token": issued, "ttl_s": options.ttl}) if options.json else issued)

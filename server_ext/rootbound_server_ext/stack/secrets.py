@@ -29,6 +29,7 @@ __all__ = [
     "LDA_SIGNING_KEY",
     "LDA_VERIFY_KEY",
     "POSTGRES_PASSWORD",
+    "SCOPES",
     "ensure_secrets",
     "issue_api_token",
     "local_owner",
@@ -44,6 +45,9 @@ POSTGRES_PASSWORD = "postgres.password"  # noqa: S105 - a file name
 LDA_SIGNING_KEY = "lda_signing.pem"
 LDA_VERIFY_KEY = "lda_verify.pem"
 HEADLESS_TOKEN = "headless.token"  # noqa: S105 - a file name
+
+SCOPES = ("api", "mcp:read", "mcp:write", "mcp:review")
+"""What a headless token can be good for; ``api`` is everything, the others are for ``/mcp``."""
 
 API_TOKEN_TTL_S = 7 * 24 * 3600
 """Default life of a headless token, in seconds."""
@@ -144,6 +148,7 @@ def issue_api_token(
     *,
     username: str | None = None,
     ttl_s: int = API_TOKEN_TTL_S,
+    scope: str = "api",
 ) -> str:
     """Return a bearer token (JWT, HS256) for the backend's API.
 
@@ -155,14 +160,21 @@ def issue_api_token(
         Subject; default the local owner.
     ttl_s
         Life in seconds, at least 1.
+    scope
+        Of `SCOPES`, separated by spaces. Default ``api``: everything that its user may.
 
     Raises
     ------
     StackError
-        When the signing key is missing or ``ttl_s`` is not positive.
+        When the signing key is missing, ``ttl_s`` is not positive or a scope is unknown.
     """
     if ttl_s < 1:
         raise StackError("A token's life must be at least one second.")
+    unknown = sorted(set(scope.split()) - set(SCOPES))
+    if unknown or not scope.split():
+        raise StackError(
+            f"There is no scope {', '.join(unknown) or scope!r}; choose of {', '.join(SCOPES)}."
+        )
     now = int(time.time())
     claims = {
         "iss": "rootbound",
@@ -170,7 +182,7 @@ def issue_api_token(
         "sub": username or local_owner(),
         "iat": now,
         "exp": now + ttl_s,
-        "scope": "api",
+        "scope": scope,
     }
     return jwt.encode(claims, read_secret(home, DJANGO_KEY), algorithm="HS256")
 

@@ -1,0 +1,1 @@
+"""The MCP server: what another agent may do with Rootbound in a user's name."""
