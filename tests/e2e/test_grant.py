@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime
 
 from playwright.sync_api import Browser, Locator, expect
 
@@ -10,6 +11,20 @@ from rootbound.testing.script import Conversation, ToolCall, Turn
 from tests.support.environment import wait_for
 from tests.support.lab import Lab, open_lab, screenshot
 from tests.support.live import LiveStack, fix_calculator
+
+# A promise of a second, on a machine that may be busy with other tests.
+SEEN_WITHIN_S = 3.0
+# Notes the page's clock when a refused row of a file is first drawn.
+WATCH = """
+name => {
+  const look = () => {
+    const rows = document.querySelectorAll('.jp-rootbound-Audit [data-result="DENIED"]');
+    if (window.seenAt || ![...rows].some(row => row.textContent.includes(name))) return;
+    requestAnimationFrame(() => { window.seenAt ??= Date.now() / 1000; });
+  };
+  new MutationObserver(look).observe(document.body, {childList: true, subtree: true});
+}
+"""
 
 
 def test_denied_write_is_granted_in_the_audit_table(
@@ -23,11 +38,14 @@ def test_denied_write_is_granted_in_the_audit_table(
     target = exports / "report.csv"
     write = Turn(calls=(ToolCall("run_command", {"command": f"echo total,5 > {target}"}),))
     tidy = Turn(calls=(ToolCall("delete_file", {"path": str(cache / "old.bin")}),))
-    decided, finished = threading.Event(), threading.Event()
+    watching, decided, finished = threading.Event(), threading.Event(), threading.Event()
 
     def after(event: threading.Event, turn: Turn) -> Turn:
         assert event.wait(120), "the test did not come this far"
         return turn
+
+    def first(_: Conversation) -> Turn:
+        return after(watching, Turn(text="I will export the numbers.", calls=write.calls))
 
     def second(_: Conversation) -> Turn:
         return after(decided, write)
@@ -36,8 +54,7 @@ def test_denied_write_is_granted_in_the_audit_table(
         return after(finished, fix_calculator()[1])
 
     live.replay.turns = [
-        Turn(text="I will export the numbers.", calls=write.calls), tidy,
-        second, third, fix_calculator()[2],
+        first, tidy, second, third, fix_calculator()[2],
     ]  # type: ignore[list-item]  # fmt: skip
     attempt = live.call("POST", f"/api/tasks/{task['id']}/attempts/", {}, expect=201)["id"]
     try:
@@ -47,8 +64,14 @@ def test_denied_write_is_granted_in_the_audit_table(
             project["id"],
         )
         audit = page.locator(".jp-rootbound-Audit")
+        expect(audit).to_be_visible()
+        page.evaluate(WATCH, target.name)
+        watching.set()
         denied = audit.locator('[role="row"][data-result="DENIED"]')
         expect(denied.filter(has_text="report.csv")).to_be_visible(timeout=60_000)
+        waited = page.evaluate("() => window.seenAt") - denied_at(live, attempt, str(target))
+        print(f"the refused write was on the screen after {waited:.3f} s")
+        assert 0 < waited < SEEN_WITHIN_S
         request = row(audit, f"Write in {exports}")
         expect(request).to_contain_text("bash")
         row(audit, f"Delete in {cache}").get_by_role("button", name="Refuse").click()
@@ -86,8 +109,16 @@ def test_denied_write_is_granted_in_the_audit_table(
         assert live.wait_for_attempt(attempt)["status"] == "REVIEW"
         page.close()
     finally:
+        watching.set()
         decided.set()
         finished.set()
+
+
+def denied_at(live: LiveStack, attempt: str, path: str) -> float:
+    """Return when the operation was refused, as its record says."""
+    query = f"/api/audit/logs/?attempt={attempt}&result=DENIED&path_prefix={path}"
+    stamps = [entry["timestamp"] for entry in live.call("GET", query)["results"]]
+    return min(datetime.fromisoformat(stamp).timestamp() for stamp in stamps)
 
 
 def row(audit: Locator, name: str) -> Locator:
