@@ -114,7 +114,8 @@ def stream(services: Services, client: Client, amount: int) -> Line:
             posting.post(url, content=body).raise_for_status()
     with services.database() as db:
         db.execute(
-            "UPDATE attempts_attempt SET status = 'SUCCESS', completed_at = now() WHERE id = %s",
+            "UPDATE attempts_attempt SET status = 'FAILED', failure = 'CANCELLED', "
+            "completed_at = now() WHERE id = %s",
             [attempt],
         )
 

@@ -33,19 +33,20 @@ class AsyncAttempt(AsyncAttemptReview, AsyncAsking, models.BaseAttempt, kind="at
         return await self.client.attempt(self.id)
 
     def events(
-        self, after: int = 0, follow: bool = False, *, through_review: bool = False
+        self,
+        after: int = 0,
+        follow: bool = False,
+        *,
+        through_review: bool = False,
+        timeout: float | None = None,
     ) -> AsyncEvents:
         """As `Attempt.events`; use ``async for``."""
-        return AsyncEvents(self._events(after, follow, through_review))
+        if not follow:
+            return AsyncEvents(self._stored(after))
+        cursor = stream.StreamCursor(after, through_review=through_review, timeout=timeout)
+        return AsyncEvents(stream.follow_events_async(self.client, self.id, cursor))
 
-    async def _events(
-        self, after: int, follow: bool, through_review: bool
-    ) -> AsyncIterator[models.Event]:
-        if follow:
-            cursor = stream.StreamCursor(after, through_review=through_review)
-            async for event in stream.follow_events_async(self.client, self.id, cursor):
-                yield event
-            return
+    async def _stored(self, after: int) -> AsyncIterator[models.Event]:
         while stored := await self.client._call(
             ops.events(self.id, after=after, limit=stream.PAGE)
         ):

@@ -33,7 +33,12 @@ class Attempt(AttemptReview, models.BaseAttempt):
         return self.client._call(ops.read(Attempt, self.client, "attempts", self.id))
 
     def events(
-        self, after: int = 0, follow: bool = False, *, through_review: bool = False
+        self,
+        after: int = 0,
+        follow: bool = False,
+        *,
+        through_review: bool = False,
+        timeout: float | None = None,
     ) -> Events:
         """Iterate over the attempt's events, in order, each once.
 
@@ -46,6 +51,8 @@ class Attempt(AttemptReview, models.BaseAttempt):
             attempt has ended or waits for a review. Ctrl-C stops following, not the attempt.
         through_review : bool, default False
             With `follow`: go on through a review, until it is approved or rejected.
+        timeout : float or None, default None
+            With `follow`: seconds to follow at most; None is for ever.
 
         Returns
         -------
@@ -54,12 +61,14 @@ class Attempt(AttemptReview, models.BaseAttempt):
 
         Raises
         ------
+        WaitTimeoutError
+            While iterating, if it has not ended after `timeout`; it goes on.
         RootboundError
             If the attempt is gone, or the server stays away for more than a minute.
         """
         if not follow:
             return Events(self._stored(after))
-        cursor = stream.StreamCursor(after, through_review=through_review)
+        cursor = stream.StreamCursor(after, through_review=through_review, timeout=timeout)
         return Events(self._followed_events(cursor))
 
     def _followed_events(self, cursor: stream.StreamCursor) -> Iterator[models.Event]:

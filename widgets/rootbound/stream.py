@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _operations as ops
 from ._flows import PATIENCE_S, all_pages
-from .errors import ConnectionFailedError, NotFoundError, ServerError
+from .errors import ConnectionFailedError, NotFoundError, ServerError, WaitTimeoutError
 from .models import BaseAttempt, BaseTask, Event
 
 if TYPE_CHECKING:
@@ -47,9 +47,15 @@ class StreamCursor:
     through_review : bool, default False
         Whether to go on while the attempt waits for a review. By default that ends the stream,
         because a notebook that waits for its own next cell would wait for ever.
+    timeout : float or None, default None
+        Seconds after which following ends with `WaitTimeoutError`; None is for ever.
     """
 
-    def __init__(self, after: int = 0, *, through_review: bool = False) -> None:
+    def __init__(
+        self, after: int = 0, *, through_review: bool = False, timeout: float | None = None
+    ) -> None:
+        self._timeout = timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
         self.last_seq = after
         self.ended = False
         self._through_review = through_review
@@ -123,6 +129,22 @@ class StreamCursor:
         """End in REVIEW, unless later events show that the review is long over."""
         if status == "REVIEW" and not self._through_review and self.last_seq >= self._head:
             self.ended = True
+
+    def time_left(self) -> float | None:
+        """Return the seconds that following may go on; None without a limit.
+
+        Raises
+        ------
+        WaitTimeoutError
+            If there are none.
+        """
+        left = None if self._deadline is None else self._deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise WaitTimeoutError(
+                f"The attempt did not end within {self._timeout:g} s; it goes on. "
+                f"Follow it from here with after={self.last_seq}."
+            )
+        return left
 
     def succeeded(self) -> None:
         """Take note that the server answered, so that the pauses begin anew."""
@@ -210,6 +232,7 @@ def follow_events(
     """
     stop = stop or threading.Event()
     while not (cursor.ended or stop.is_set()):
+        cursor.time_left()
         yield from _over_socket(client, attempt_id, cursor, stop)
         if cursor.ended or stop.is_set():
             return
@@ -233,8 +256,10 @@ def _over_socket(
     try:
         with connect(_attempt_url(endpoint, attempt_id, cursor), **_ws_options(endpoint)) as socket:
             while not (cursor.ended or stop.is_set()):
+                left = cursor.time_left()
                 try:
-                    events = cursor.take(_frame(socket.recv(timeout=_RECV_SLICE_S)))
+                    slice_s = _RECV_SLICE_S if left is None else min(left, _RECV_SLICE_S)
+                    events = cursor.take(_frame(socket.recv(timeout=slice_s)))
                 except TimeoutError:
                     continue
                 if events:
@@ -266,6 +291,7 @@ async def follow_events_async(
 ) -> AsyncIterator[Event]:
     """Yield events as `follow_events` does, awaiting."""
     while not cursor.ended:
+        cursor.time_left()
         async for event in _over_socket_async(client, attempt_id, cursor):
             yield event
         if cursor.ended:
@@ -291,7 +317,12 @@ async def _over_socket_async(
     try:
         async with connect(url, **_ws_options(endpoint)) as socket:
             while not cursor.ended:
-                events = cursor.take(_frame(await socket.recv()))
+                left = cursor.time_left()
+                try:
+                    frame = await asyncio.wait_for(socket.recv(), left)
+                except TimeoutError:
+                    continue
+                events = cursor.take(_frame(frame))
                 if events:
                     cursor.progressed()
                     for event in events:

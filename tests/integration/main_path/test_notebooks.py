@@ -58,7 +58,7 @@ def execute(live: LiveStack, name: str, folder: Path, **parameters: Any) -> str:
 def as_html(live: LiveStack, executed: Path) -> str:
     assert live.token not in executed.read_text(), "a saved notebook holds no token"
     html, _ = HTMLExporter().from_filename(str(executed))
-    folder = os.environ.get("ROOTBOUND_SCREENSHOTS")
+    folder = os.environ.get("ROOTBOUND_REPORTS")
     if folder:
         (Path(folder) / f"{executed.stem}.html").write_text(html)
     return str(html)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
 import pytest
 
+import rootbound as rb
 from rootbound import errors, stream
 from rootbound.aio import AsyncClient
+from rootbound.client import Client
 from rootbound.models import Event
 
 
@@ -187,3 +190,23 @@ def test_a_token_renewed_while_following(server, attempt):
         started = time.monotonic()
         assert seqs(handle.events(follow=True)) == list(range(1, 62))
         assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("ws_status", [None, 403])
+def test_follow_ends_after_its_timeout_and_can_go_on(server, attempt, endpoint, ws_status):
+    server.state.ws_status = ws_status
+    server.state.log(attempt, "more")
+    seen = []
+
+    async def follow():
+        async with AsyncClient(endpoint) as client:
+            one = await client.attempt(attempt["id"])
+            return [event.seq async for event in one.events(follow=True, timeout=0.3)]
+
+    with Client(endpoint) as client:
+        with pytest.raises(rb.WaitTimeoutError, match=r"within 0\.3 s; it goes on\..*after="):
+            for event in client.attempt(attempt["id"]).events(follow=True, timeout=0.3):
+                seen.append(event.seq)
+        with pytest.raises(rb.WaitTimeoutError):
+            asyncio.run(follow())
+    assert seen
