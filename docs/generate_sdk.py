@@ -84,12 +84,13 @@ def classes() -> Iterator[type]:
         models,
         objects,
         review,
+        schedules,
         tables,
         widgets,
     )  # fmt: skip
 
     homes = (client, objects, access, audit, tables, batch, models, audit_models, costs, review,
-             widgets)  # fmt: skip
+             schedules, widgets)  # fmt: skip
     for name in CLASSES:
         yield next(getattr(home, name) for home in homes if hasattr(home, name))
 

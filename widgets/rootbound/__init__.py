@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from .models import Agent, AuditEntry, AuditSummary, Diff, Event, Gate, Root, Status
     from .objects import Attempt, Decomposition, Project, Task
+    from .schedules import Notice, Schedule, ScheduleRun
     from .widgets import AttemptStream, AuditTable, CostChart, DiffView, StackStatus, TaskBoard
 
 _MODULES = {
@@ -74,6 +75,7 @@ _MODULES = {
         "Status",
     ),
     "objects": ("Attempt", "Decomposition", "Project", "Task"),
+    "schedules": ("Notice", "Schedule", "ScheduleRun"),
     "widgets": ("AttemptStream", "AuditTable", "CostChart", "DiffView", "StackStatus", "TaskBoard"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -112,10 +114,13 @@ __all__ = [
     "InvalidRequestError",
     "MissingDependencyError",
     "NotFoundError",
+    "Notice",
     "PermissionDeniedError",
     "Project",
     "Root",
     "RootboundError",
+    "Schedule",
+    "ScheduleRun",
     "ServerError",
     "StackStatus",
     "Status",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -155,6 +156,19 @@ def event_page(attempt_id: str, **params: Any) -> Operation[dict[str, Any]]:
         return {**raw, "results": [models.Event.from_json(row) for row in rows]}
 
     return Operation("GET", path("attempts", attempt_id, "events"), parse, without_none(**params))
+
+
+def notebook_bytes(raw: Any) -> bytes:
+    """Return a notebook's JSON as the bytes of a file.
+
+    Raises
+    ------
+    ServerError
+        If it is no object.
+    """
+    if not isinstance(raw, dict):
+        raise ServerError("The server sent something else than a notebook.")
+    return json.dumps(raw, ensure_ascii=False, indent=1).encode()
 
 
 def gates(attempt_id: str) -> Operation[models.Gates]:

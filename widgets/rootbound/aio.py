@@ -19,6 +19,7 @@ from .aio_objects import AsyncAttempt, AsyncDecomposition, AsyncProject, AsyncTa
 from .audit import AsyncAuditQuery
 from .discovery import Endpoint, find_endpoint
 from .review import AsyncClientCare
+from .schedules import AsyncSchedules
 from .tables import Listing
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class AsyncClient(AsyncClientCare, AsyncClientAsking):
         self.projects = AsyncProjects(self)
         self.roots = AsyncRoots(self)
         self.agents = AsyncAgents(self)
+        self.schedules = AsyncSchedules(self)
 
     def __repr__(self) -> str:
         return f"<AsyncClient of {self.endpoint.url} ({self.endpoint.source})>"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rootbound.models import Root
     from rootbound.objects import Attempt, Decomposition, Task
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "assignment"]
 
 _ROLES = ("PM", "FRONTEND", "BACKEND", "QA", "DEVOPS")
 _PROJECT = ("id", "name", "repo_path", "default_branch", "task_counts")
@@ -59,8 +59,8 @@ def _group(subparsers: Subparsers, name: str, help_text: str) -> Subparsers:
     return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
-def _assignment(text: str) -> tuple[str, Any]:
-    """Return ``NAME=VALUE``; the value is JSON, or else a text."""
+def assignment(text: str) -> tuple[str, Any]:
+    """Return the name and the value of ``NAME=VALUE``; the value is JSON, or else a text."""
     name, sign, value = text.partition("=")
     if not sign or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
@@ -86,7 +86,7 @@ def _project_argument(parser: argparse.ArgumentParser, *, optional: bool = False
 
 def _set_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
-        "--set", type=_assignment, action="append", default=[], metavar="NAME=VALUE",
+        "--set", type=assignment, action="append", default=[], metavar="NAME=VALUE",
         dest="changes", help=f"{what}; repeat it for several",
     )  # fmt: skip
 

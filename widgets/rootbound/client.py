@@ -19,6 +19,7 @@ from .audit import AuditQuery
 from .discovery import Endpoint, find_endpoint
 from .objects import Attempt, Decomposition, Project, Task
 from .review import ClientCare
+from .schedules import Schedules
 from .tables import Listing
 
 T = TypeVar("T")
@@ -81,6 +82,7 @@ class Client(ClientCare):
     projects : Projects
     roots : Roots
     agents : Agents
+    schedules : Schedules
     """
 
     def __init__(self, endpoint: Endpoint, *, timeout: float = 30.0) -> None:
@@ -89,6 +91,7 @@ class Client(ClientCare):
         self.projects = Projects(self)
         self.roots = Roots(self)
         self.agents = Agents(self)
+        self.schedules = Schedules(self)
 
     def __repr__(self) -> str:
         return f"<Client of {self.endpoint.url} ({self.endpoint.source})>"

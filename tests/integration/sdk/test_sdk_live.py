@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +64,39 @@ def test_an_expired_token_is_one_sentence(live: LiveStack) -> None:
     assert said == "The token has expired; run `rootbound token`."
     with pytest.raises(rb.AuthenticationError, match="may have expired"):
         rb.connect(live.url, token)
+
+
+def test_schedules_from_the_command_line(live: LiveStack) -> None:
+    live.replay.plan = {"summary": "Nothing.", "tasks": []}
+    live.make_project("nightly")
+
+    def run(*words: str, code: int = 0) -> Any:
+        done = rootbound(live.home, "schedule", *words, "--json")
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout) if code == 0 else done.stderr
+
+    made = run(
+        "create", "Nightly", "nightly", "30 2 * * 1-5", "--prompt", "Mend it",
+        "--timezone", "Europe/Berlin", "--overlap", "queue",
+    )  # fmt: skip
+    assert (made["kind"], made["overlap"], made["timezone"]) == ("PLAN", "QUEUE", "Europe/Berlin")
+    assert made["next_run_at"]
+    assert run("pause", "Nightly")["is_enabled"] is False
+    assert run("resume", "Nightly")["is_enabled"] is True
+    started = run("run", "Nightly")
+    assert [one["id"] for one in run("runs", "Nightly")] == [started["id"]]
+    assert "There is no such report of Nightly yet." in run("report", "Nightly", "x.ipynb", code=1)
+    never = run("create", "Never", "nightly", "0 0 31 2 *", "--prompt", "x", code=1)
+    assert never.count("\n") == 1
+    with rb.connect(live.url, live.token) as client:
+        (schedule,) = client.schedules
+        wait_for(
+            lambda: client.schedules.runs(schedule.id)[0].ended_at, within_s=60, what="its end"
+        )
+        with pytest.raises(rb.ConflictError, match="ended already"):
+            client.schedules.cancel(client.schedules.runs(schedule.id)[0])
+    assert run("delete", "Nightly") == {"removed": made["id"]}
+    assert run("list") == []
 
 
 def test_both_clients_see_the_same(live: LiveStack) -> None:

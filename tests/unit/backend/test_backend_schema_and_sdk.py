@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 
-from rootbound import access, audit_models, costs, models, review
+from rootbound import access, audit_models, costs, models, review, schedules
 
 COMPONENTS: dict[type[models.Model], str] = {
     models.Me: "Me",
@@ -44,6 +44,9 @@ COMPONENTS: dict[type[models.Model], str] = {
     review.AgentTest: "AgentTest",
     review.Key: "Key",
     costs.Costs: "CostList",
+    schedules.Schedule: "Schedule",
+    schedules.ScheduleRun: "ScheduleRun",
+    schedules.Notice: "Notice",
 }
 RENAMED = {(models.BaseAttempt, "gate_list"): "gates"}
 PYTHON: dict[str, tuple[type, ...]] = {

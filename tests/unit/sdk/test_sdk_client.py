@@ -14,7 +14,7 @@ from contract_server import problem
 from starlette.responses import JSONResponse, PlainTextResponse
 
 import rootbound as rb
-from rootbound import _flows, aio, aio_objects, objects
+from rootbound import _flows, aio, aio_objects, objects, schedules
 from rootbound import client as sync
 from rootbound.discovery import Endpoint
 
@@ -243,6 +243,7 @@ async def test_async_client(server, endpoint, tmp_path):
         (sync.Projects, aio.AsyncProjects),
         (sync.Roots, aio.AsyncRoots),
         (sync.Agents, aio.AsyncAgents),
+        (schedules.Schedules, schedules.AsyncSchedules),
         (objects.Project, aio_objects.AsyncProject),
         (objects.Task, aio_objects.AsyncTask),
         (objects.Attempt, aio_objects.AsyncAttempt),
