@@ -8,6 +8,7 @@ against the same socket read bare.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import httpx
 import msgspec
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,7 +138,8 @@ def stream(services: Services, client: Client, amount: int) -> Line:
                 if frame["type"] == "events":
                     got += len(frame["events"])
                     seq = frame["events"][-1]["seq"]
-                    socket.send(json.dumps({"type": "ack", "seq": seq}))
+                    with contextlib.suppress(ConnectionClosed):
+                        socket.send(json.dumps({"type": "ack", "seq": seq}))
         if got != amount:
             raise RuntimeError(f"{got} events of {amount}")
 

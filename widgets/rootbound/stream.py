@@ -8,6 +8,7 @@ it slower.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import threading
@@ -249,7 +250,7 @@ def _over_socket(
     client: Client, attempt_id: str, cursor: StreamCursor, stop: threading.Event
 ) -> Iterator[Event]:
     """Yield events from one WebSocket until it ends or is lost."""
-    from websockets.exceptions import WebSocketException
+    from websockets.exceptions import ConnectionClosed, WebSocketException
     from websockets.sync.client import connect
 
     endpoint = client.endpoint
@@ -265,8 +266,10 @@ def _over_socket(
                 if events:
                     cursor.progressed()
                     yield from events
-                    # After the consumer had them: a slow one slows the server down.
-                    socket.send(_ack(cursor))
+                    # After the consumer had them: a slow one slows the server down. One that has
+                    # sent everything may have closed; what it sent can still be read.
+                    with contextlib.suppress(ConnectionClosed):
+                        socket.send(_ack(cursor))
     except (OSError, ValueError, WebSocketException, StreamGapError) as error:
         _check_close(error, f"Attempt {attempt_id}")
 
@@ -310,7 +313,7 @@ async def _over_socket_async(
     client: AsyncClient, attempt_id: str, cursor: StreamCursor
 ) -> AsyncIterator[Event]:
     from websockets.asyncio.client import connect
-    from websockets.exceptions import WebSocketException
+    from websockets.exceptions import ConnectionClosed, WebSocketException
 
     endpoint = client.endpoint
     url = _attempt_url(endpoint, attempt_id, cursor)
@@ -327,7 +330,8 @@ async def _over_socket_async(
                     cursor.progressed()
                     for event in events:
                         yield event
-                    await socket.send(_ack(cursor))
+                    with contextlib.suppress(ConnectionClosed):
+                        await socket.send(_ack(cursor))
     except (OSError, ValueError, WebSocketException, StreamGapError) as error:
         _check_close(error, f"Attempt {attempt_id}")
 
