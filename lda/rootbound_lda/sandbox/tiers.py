@@ -96,7 +96,9 @@ LEVELS: Final = (
          "a mount namespace that holds only what the policy names, seccomp, the supervisor"),
     Tier("D", "Landlock or bubblewrap, but no seccomp user notification, as inside some other "
          "sandboxes",
-         "**not implemented**: counts as F, because nothing could be recorded"),
+         "**not implemented**: counts as F. Landlock alone lets permissions, times, attributes and "
+         "`.git` be changed, and comparing before with after would miss what was read or refused, "
+         "and whatever came and went in between"),
     Tier("E", "macOS with `sandbox-exec`",
          "a Seatbelt profile is made, but **untested**: counts as F until someone has run it"),
     Tier("F", "none of these", "no command runs; the file tools stay confined by descriptors"),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -89,6 +92,32 @@ async def test_a_bubblewrap_that_does_not_work_is_not_relied_on(
         refused = await probe(**settings)
         assert refused.tier == "F"
         assert "No permissions" in refused.missing[0]
+
+
+# A filter that allows everything, with a listener: the kernel gives a tree no second one.
+_HELD = """
+import asyncio, json, struct, sys
+sys.path[:0] = sys.argv[1:]
+from rootbound_lda.sandbox import _filter, _sys, probe
+_sys.prctl(_sys.PR_SET_NO_NEW_PRIVS, 1)
+_filter.install(struct.pack("<HBBI", 6, 0, 0, 0x7FFF0000))
+found = asyncio.run(probe(bubblewrap="off"))
+print(json.dumps([found.tier, found.facts["landlock_abi"], found.missing]))
+"""
+
+
+def test_landlock_without_a_listener_is_tier_f() -> None:
+    """As inside another sandbox (tier D): it could be enforced, but not recorded."""
+    done = subprocess.run(
+        [sys.executable, "-c", _HELD, *sys.path], capture_output=True, text=True, check=True,
+        timeout=60,
+    )  # fmt: skip
+    tier, abi, missing = json.loads(done.stdout)
+    assert tier == "F", "no command runs"
+    assert abi >= 1, "although there is Landlock"
+    assert len(missing) == 1
+    assert "cannot be confined" in missing[0]
+    assert "busy" in missing[0]
 
 
 def test_the_setting_has_three_values(tmp_path: Path) -> None:
