@@ -12,6 +12,7 @@ from channels.testing import WebsocketCommunicator
 
 from rootbound_backend.apps.attempts.models import Attempt
 from rootbound_backend.apps.attempts.transitions import apply_transition
+from rootbound_backend.apps.schedules.models import Notice
 from rootbound_backend.apps.tasks.services import create_task, delete_task, update_task
 from rootbound_backend.asgi import application
 from rootbound_backend.readers import readers_in_use
@@ -303,6 +304,16 @@ async def test_the_board_sends_a_snapshot_and_then_changes(user):
     await in_thread(delete_task, user=user, task_id=made.pk)
     gone = await frame(communicator)
     assert (gone["type"], gone["id"]) == ("task_deleted", str(made.pk))
+    # What failed by night is told to who looks, once; who comes later reads the list of notices.
+    for number in range(2):
+        fields = {"owner": user, "project": project, "text": f"It failed {number}."}
+        await in_thread(Notice.objects.create, **fields)
+        told = await frame(communicator)
+        assert (told["type"], told["notice"]["text"]) == ("notice", f"It failed {number}.")
+    late = await opened(f"/ws/projects/{project.pk}/")
+    assert (await frame(late))["type"] == "snapshot"
+    assert await late.receive_nothing(timeout=0.5)
+    await late.disconnect()
     await communicator.disconnect()
 
 

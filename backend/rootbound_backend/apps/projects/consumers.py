@@ -25,7 +25,7 @@ HELD_LOOK_S = 1.0
 
 
 class ProjectConsumer(FollowingConsumer):
-    """Sends the board once, then each task that changed, in its latest state only.
+    """Sends the board once, then each task that changed, in its latest state only, and notices.
 
     Each frame has a ``seq``, which the client acknowledges as in an attempt's stream. While a
     client has not acknowledged much, changes wait, and of each task only the latest state is sent.
@@ -54,6 +54,8 @@ class ProjectConsumer(FollowingConsumer):
         """Send the snapshot, then changes."""
         async with shared_reader(BoardHub, self._project_id) as hub:
             version, tasks = hub.version, hub.tasks
+            # What was told before is read with GET /api/notices/.
+            self._told = hub.notices[-1][0] if hub.notices else 0
             self._seen = {pk: revision for pk, (revision, _) in tasks.items()}
             texts = ",".join(text for _, text in tasks.values())
             await self._frame(hub, f'"type":"snapshot","tasks":[{texts}]')
@@ -75,6 +77,11 @@ class ProjectConsumer(FollowingConsumer):
                 continue
             self._seen[pk] = revision
             await self._frame(hub, f'"type":"task","task":{text}')
+
+        for number, text in list(hub.notices):
+            if number > self._told:
+                self._told = number
+                await self._frame(hub, f'"type":"notice","notice":{text}')
 
     async def _room(self, hub: BoardHub) -> None:
         if not self._window.fits(0):

@@ -9,6 +9,8 @@ import msgspec
 
 from rootbound_backend.announce import project_group
 from rootbound_backend.apps.projects.models import Project
+from rootbound_backend.apps.schedules.selectors import notices_behind
+from rootbound_backend.apps.schedules.serializers import NoticeSerializer
 from rootbound_backend.apps.tasks.selectors import board_revisions, board_tasks
 from rootbound_backend.apps.tasks.serializers import TaskSerializer
 from rootbound_backend.readers import SharedReader
@@ -20,6 +22,7 @@ TAIL_S = 3.0
 """How often to compare without an announcement, in seconds."""
 
 SETTLE_S = 0.05
+KEPT_NOTICES = 20
 
 
 def _read(
@@ -37,6 +40,14 @@ def _read(
     return revisions, documents
 
 
+def _read_notices(project_id: uuid.UUID, last: int | None) -> list[tuple[int, str]]:
+    """Return the encoded notices behind a number; without one, the latest alone."""
+    return [
+        (notice.pk, msgspec.json.encode(dict(NoticeSerializer(notice).data)).decode())
+        for notice in notices_behind(project_id, last, at_most=KEPT_NOTICES)
+    ]
+
+
 class BoardHub(SharedReader):
     """Holds the latest state of each task of a project, already encoded.
 
@@ -44,6 +55,8 @@ class BoardHub(SharedReader):
     ----------
     tasks
         Revision and JSON of each task, in the board's order.
+    notices
+        Number and JSON of the latest notices, oldest first.
     version
         Grows with every change.
     """
@@ -51,6 +64,8 @@ class BoardHub(SharedReader):
     def __init__(self, key: uuid.UUID) -> None:
         super().__init__(key)
         self.tasks: dict[uuid.UUID, tuple[int, str]] = {}
+        self.notices: list[tuple[int, str]] = []
+        self._last_notice: int | None = None
         self.version = 0
 
     @property
@@ -77,6 +92,7 @@ class BoardHub(SharedReader):
         """Take in the tasks that changed."""
         known = {pk: revision for pk, (revision, _) in self.tasks.items()}
         found = await run_in_db(_read, self.key, known)
+        notices = await run_in_db(_read_notices, self.key, self._last_notice)
         self.take_announcement()
         async with self.news:
             if found is None:
@@ -87,5 +103,10 @@ class BoardHub(SharedReader):
                     merged = {**self.tasks, **documents}
                     self.tasks = {pk: merged[pk] for pk in revisions if pk in merged}
                     self.version += 1
+                if notices:
+                    self.notices = [*self.notices, *notices][-KEPT_NOTICES:]
+                    self.version += 1
+                # From the first look on it counts from here, also when there was none.
+                self._last_notice = notices[-1][0] if notices else self._last_notice or 0
             self.news.notify_all()
         return False

@@ -10,7 +10,7 @@ from rootbound_backend.apps.schedules.models import Notice, Schedule, ScheduleRu
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.problems import not_found
 
-__all__ = ["get_run", "get_schedule", "notices_of", "runs_of", "schedules_of"]
+__all__ = ["get_run", "get_schedule", "notices_behind", "notices_of", "runs_of", "schedules_of"]
 
 
 def schedules_of(user: User) -> QuerySet[Schedule]:
@@ -54,3 +54,11 @@ def get_run(*, user: User, schedule_id: uuid.UUID, run_id: uuid.UUID) -> Schedul
 def notices_of(user: User) -> QuerySet[Notice]:
     """Return the notices of one user."""
     return Notice.objects.filter(owner=user)
+
+
+def notices_behind(project_id: uuid.UUID, last: int | None, *, at_most: int) -> list[Notice]:
+    """Return a project's newest notices behind a number, oldest first; None: the latest alone."""
+    rows = Notice.objects.filter(project_id=project_id).select_related("schedule_run")
+    if last is not None:
+        rows = rows.filter(pk__gt=last)
+    return list(rows.order_by("-pk")[: 1 if last is None else at_most])[::-1]
