@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from importlib.metadata import version
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -337,6 +338,7 @@ async def test_http_goes_through_the_same_application(user):
         return start["status"], json.loads(body["body"])
 
     answers = await asyncio.gather(*(get("/api/me/") for _ in range(40)))
-    assert answers == [(200, {"username": "alice", "name": "alice"})] * 40
+    known = {"username": "alice", "name": "alice", "version": version("rootbound")}
+    assert answers == [(200, known)] * 40
     assert (await get("/api/nothing/"))[1]["code"] == "not-found"
     assert await sync_to_async(lambda: True)()
