@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -120,6 +121,10 @@ async def _http(scope: Scope, receive: Receive, send: Send) -> None:
 
 _routed: Any = _http
 application = ProtocolTypeRouter({"http": _routed, "websocket": RequireUser(_sockets)})
+
+# Streams and requests are short turns on many threads: one that encodes a batch must not keep the
+# event loop from reading the next one for the 5 ms that Python would let it.
+sys.setswitchinterval(0.0005)
 
 # What is loaded now stays for ever; full collections need not look at it again.
 gc.collect()
