@@ -76,6 +76,7 @@ def running_lab(
         f"--port={port}", "--ServerApp.port_retries=0",
         f"--IdentityProvider.token={TOKEN}", f"--ServerApp.base_url={base_url}",
         f"--ServerApp.root_dir={notebooks}", "--expose-app-in-browser",
+        "--JupyterNotebookApp.expose_app_in_browser=True",
     ]  # fmt: skip
     log = scratch / "jupyter.log"
     with log.open("wb") as output:
@@ -135,6 +136,14 @@ def open_lab(chromium: Browser, lab: Lab, *, dark: bool = False) -> Page:
             " {theme: 'JupyterLab Dark'})"
         )
     return page
+
+
+def run_command(page: Page, command: str, **args: object) -> None:
+    """Execute a command of Lab and wait for it."""
+    page.evaluate(
+        "([command, args]) => window.jupyterapp.commands.execute(command, args).then(() => null)",
+        [command, args],
+    )
 
 
 def screenshot(page: Page, name: str) -> Path:

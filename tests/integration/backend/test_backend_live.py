@@ -33,6 +33,8 @@ def test_live_attempts_reviews_and_requests(client: Any, user: Any, other: Any) 
     answer = client.get("/api/live/").json()
     assert [(one["task_title"], one["status"]) for one in answer["live"]] == [("Run", "RUNNING")]
     assert [one["id"] for one in answer["reviews"]] == [str(review.pk)]
+    assert [one["id"] for one in answer["ended"]] == [str(done.pk)]
     assert answer["live"][0]["project_name"] == project.name
     assert answer["pending_requests"] == 1
-    assert other.get("/api/live/").json() == {"live": [], "reviews": [], "pending_requests": 0}
+    nothing = {"live": [], "reviews": [], "ended": [], "pending_requests": 0}
+    assert other.get("/api/live/").json() == nothing

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 
-TYPES = Path(__file__).resolve().parents[3] / "widgets/ui/src/model/types.ts"
+MODEL = Path(__file__).resolve().parents[3] / "widgets/ui/src/model"
+TYPES = "\n".join((MODEL / name).read_text() for name in ("types.ts", "machine.ts"))
 COMPONENTS = {
     "Project": "Project",
     "Gate": "Gate",
@@ -27,6 +28,16 @@ COMPONENTS = {
     "Diff": "Diff",
     "DiffFile": "DiffFile",
     "WritableRoot": "Root",
+    "AuditFinding": "AuditFinding",
+    "AuditVerification": "AuditVerify",
+    "CostRow": "CostRow",
+    "CostList": "CostList",
+    "DiskReport": "Disk",
+    "ProjectUse": "ProjectUse",
+    "KeyReport": "Key",
+    "AgentProfile": "Agent",
+    "LiveAttempt": "LiveAttempt",
+    "LiveReport": "Live",
 }
 
 
@@ -38,7 +49,7 @@ def schemas() -> dict[str, Any]:
 
 def fields_of(interface: str) -> set[str]:
     """Return the field names of a TypeScript interface."""
-    body = re.search(rf"export interface {interface} {{\n(.*?)\n}}", TYPES.read_text(), re.DOTALL)
+    body = re.search(rf"export interface {interface} {{\n(.*?)\n}}", TYPES, re.DOTALL)
     assert body, f"no interface {interface}"
     fields = set(re.findall(r"^  (\w+)\??:", body[1], re.MULTILINE))
     assert fields
@@ -58,6 +69,6 @@ def test_fields_exist_in_the_schema(interface: str, schemas: dict[str, Any]) -> 
 def test_unions_are_the_schemas_enumerations(
     union: str, component: str, schemas: dict[str, Any]
 ) -> None:
-    declared = re.search(rf"export type {union} =(.*?);", TYPES.read_text(), re.DOTALL)
+    declared = re.search(rf"export type {union} =(.*?);", TYPES, re.DOTALL)
     assert declared
     assert set(re.findall(r"'(\w+)'", declared[1])) == set(schemas[component]["enum"])

@@ -210,6 +210,13 @@ class ContractServer:
             case "GET", ["costs"]:
                 days = {"since": query.get("since", ""), "until": ""}
                 return JSONResponse({**days, "results": state.costs})
+            case "GET", ["audit", "timeline"]:
+                return JSONResponse({"bucket_s": 1, "buckets": []})
+            case "GET", ["audit", "tree"]:
+                return JSONResponse({"path": query["path"], "children": [], "truncated": False})
+            case "GET", ["audit", "verify"]:
+                found = {"ok": True, "runs": 1, "entries": 5, "retained_away": 0, "findings": []}
+                return JSONResponse({**found, "next": None})
             case "GET", ["audit", "summary"]:
                 return JSONResponse({"counts": self.counts(query)})
             case "GET", ["audit", "logs"]:

@@ -405,6 +405,10 @@ def test_audit_filter_is_read_set_and_checked(server, project):
         widget.filter = {"user": "root"}
     assert widget.filter == {}
     line.ask("set_filter", {"filter": 7})
+    assert line.ask("timeline")["result"]["bucket_s"] == 1
+    assert line.ask("tree", {"path": "/srv"})["result"]["path"] == "/srv"
+    verified = line.ask("verify")["result"]
+    assert (verified["ok"], verified["entries"], verified["next"]) == (True, 5, None)
     assert len(acted) == 1
     widget.close()
 

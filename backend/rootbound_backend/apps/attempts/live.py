@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -16,10 +18,12 @@ from rootbound_backend.views import UserView, current_user
 __all__ = ["LiveView"]
 
 MAX_SHOWN = 200
+RECENT = timedelta(minutes=2)
+"""Several times as long as anybody waits between two looks."""
 
 
 class LiveAttemptSerializer(serializers.ModelSerializer[Attempt]):
-    """An attempt that is at work, or waits for its review."""
+    """An attempt that is at work, waits for its review, or has ended just now."""
 
     task = serializers.UUIDField(source="task_id")
     task_title = serializers.CharField(source="task.title")
@@ -32,7 +36,7 @@ class LiveAttemptSerializer(serializers.ModelSerializer[Attempt]):
         model = Attempt
         fields = [
             "id", "number", "status", "task", "task_title", "project", "project_name",
-            "started_at", "denied_count", "waiting_for",
+            "started_at", "denied_count", "waiting_for", "failure", "failure_message",
         ]  # fmt: skip
 
 
@@ -41,6 +45,7 @@ class LiveSerializer(serializers.Serializer[Any]):
 
     live = LiveAttemptSerializer(many=True)
     reviews = LiveAttemptSerializer(many=True)
+    ended = LiveAttemptSerializer(many=True, help_text="Those that ended in the last minutes.")
     pending_requests = serializers.IntegerField(help_text="Requests for access to decide.")
 
 
@@ -59,6 +64,7 @@ class LiveView(UserView):
         found = {
             "live": ordered.filter(status__in=LIVE_STATUSES)[:MAX_SHOWN],
             "reviews": ordered.filter(status=AttemptStatus.REVIEW)[:MAX_SHOWN],
+            "ended": ordered.filter(completed_at__gt=timezone.now() - RECENT)[:MAX_SHOWN],
             "pending_requests": waiting.count(),
         }
         return Response(LiveSerializer(found).data)

@@ -1,5 +1,5 @@
 import type { JSX } from 'preact';
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 
 import { compact } from '../model/format';
 import type { AuditOperation, AuditQuery, AuditResult } from '../model/types';
@@ -28,14 +28,18 @@ interface FieldProps {
 
 /** A text that narrows the rows; it is applied when it is finished, not while it is typed. */
 function TextFilter({ label, value, disabled, onChange }: FieldProps): JSX.Element {
+  // What is typed is the reader's until it is finished: a view that is drawn anew keeps it.
+  const [typed, setTyped] = useState(value);
+  useEffect(() => setTyped(value), [value]);
   return (
     <input
       class="jp-rootbound-Input"
       type="search"
       aria-label={label}
       placeholder={label}
-      value={value}
+      value={typed}
       disabled={disabled}
+      onInput={event => setTyped(event.currentTarget.value)}
       onChange={event => onChange(event.currentTarget.value.trim())}
     />
   );

@@ -1,7 +1,6 @@
 import { Notification } from '@jupyterlab/apputils';
 
 import type { LiveAttempt } from '../model/machine';
-import { asProblem } from '../model/problem';
 import type { PanelContext } from './panels';
 import type { Pulse, PulseState } from './pulse';
 
@@ -14,12 +13,6 @@ export interface Notifier {
   isWatched(attemptId: string): boolean;
 }
 
-/** Attempts that are no longer at work. */
-export function ended(before: PulseState, now: PulseState): LiveAttempt[] {
-  const still = new Set(now.live.map(one => one.id));
-  return before.live.filter(one => !still.has(one.id));
-}
-
 /**
  * Tell of what waits for the user, through Lab's own notifications.
  *
@@ -27,6 +20,7 @@ export function ended(before: PulseState, now: PulseState): LiveAttempt[] {
  * what was there before.
  */
 export function addNotifications(pulse: Pulse, notifier: Notifier): void {
+  const told = new Set<string>();
   let known = false;
   pulse.changed.connect((_, before) => {
     const now = pulse.state;
@@ -34,52 +28,43 @@ export function addNotifications(pulse: Pulse, notifier: Notifier): void {
       return;
     }
     const level = notifier.level();
-    if (known && level !== 'off') {
-      for (const attempt of ended(before, now)) {
-        void tellEnd(notifier, attempt, level);
+    for (const attempt of [...now.reviews, ...now.ended]) {
+      // An attempt comes by twice: when it waits for its review, and when it ends.
+      const news = `${attempt.id} ${attempt.status}`;
+      if (!told.has(news)) {
+        told.add(news);
+        if (known && level !== 'off' && !notifier.isWatched(attempt.id)) {
+          tellEnd(notifier, attempt, level);
+        }
       }
-      if (now.pendingRequests > before.pendingRequests) {
-        tellRequests(notifier, now);
-      }
+    }
+    if (known && level !== 'off' && now.pendingRequests > before.pendingRequests) {
+      tellRequests(notifier, now);
     }
     known = true;
   });
 }
 
-async function tellEnd(
-  notifier: Notifier,
+function tellEnd(
+  { context: { trans, openAttempt } }: Notifier,
   attempt: LiveAttempt,
   level: NotificationLevel
-): Promise<void> {
-  if (notifier.isWatched(attempt.id)) {
-    return;
-  }
-  const { source, trans, openAttempt } = notifier.context;
+): void {
+  const { status, failure, failure_message, task_title } = attempt;
   const actions = [{ label: trans.__('Open'), callback: () => openAttempt(attempt.id) }];
-  try {
-    const { status, failure, failure_message } = await source.getAttempt(attempt.id);
-    if (status === 'REVIEW') {
-      Notification.info(trans.__('“%1” waits for your review.', attempt.task_title), {
-        autoClose: false,
-        actions
-      });
-    } else if (status === 'FAILED' && failure !== 'CANCELLED' && failure !== 'REJECTED') {
-      const why = failure_message ?? failure ?? '';
-      Notification.warning(trans.__('“%1” failed: %2', attempt.task_title, why), {
-        autoClose: false,
-        actions
-      });
-    } else if (level === 'all') {
-      Notification.success(trans.__('“%1” has ended.', attempt.task_title), {
-        autoClose: 5000,
-        actions
-      });
-    }
-  } catch (reason) {
-    // A deleted task is no news; everything else shows in the views as well.
-    if (asProblem(reason).status !== 404) {
-      console.warn('Rootbound: the end of an attempt could not be told.', reason);
-    }
+  if (status === 'REVIEW') {
+    Notification.info(trans.__('“%1” waits for your review.', task_title), {
+      autoClose: false,
+      actions
+    });
+  } else if (status === 'FAILED' && failure !== 'CANCELLED' && failure !== 'REJECTED') {
+    const why = failure_message || failure || '';
+    Notification.warning(trans.__('“%1” failed: %2', task_title, why), {
+      autoClose: false,
+      actions
+    });
+  } else if (level === 'all') {
+    Notification.success(trans.__('“%1” has ended.', task_title), { autoClose: 5000, actions });
   }
 }
 

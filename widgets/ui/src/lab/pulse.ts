@@ -16,6 +16,7 @@ export interface PulseState {
   stack: string | null;
   live: readonly LiveAttempt[];
   reviews: readonly LiveAttempt[];
+  ended: readonly LiveAttempt[];
   pendingRequests: number;
   lda: LdaReport | null;
 }
@@ -24,6 +25,7 @@ const NOTHING: PulseState = {
   stack: null,
   live: [],
   reviews: [],
+  ended: [],
   pendingRequests: 0,
   lda: null
 };
@@ -82,6 +84,7 @@ export class Pulse {
           ...this.state,
           live: report.live,
           reviews: report.reviews,
+          ended: report.ended,
           pendingRequests: report.pending_requests
         };
         await this.lookAtLda();

@@ -98,9 +98,13 @@ export interface LiveAttempt {
   started_at: string | null;
   denied_count: number;
   waiting_for: string;
+  failure: string | null;
+  failure_message: string;
 }
 
 export interface LiveReport {
+  /** Those that ended in the last minutes. */
+  ended: LiveAttempt[];
   live: LiveAttempt[];
   reviews: LiveAttempt[];
   pending_requests: number;
