@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from importlib.metadata import version
 
 import pytest
 from rest_framework.test import APIClient
@@ -206,6 +207,7 @@ def test_an_attempt_is_read(client, user, lda):
         "provider": "GLM",
         "model": "glm-7",
         "is_replay": False,
+        "max_steps": None,
     }
     assert facts["usage"] == {"steps": 2, "input_tokens": 10, "output_tokens": 5, "cost_usd": 0.5}
     assert [one["name"] for one in facts["gates"]] == ["install", "lint", "test"]
@@ -301,9 +303,10 @@ def test_the_identity_header_maps_to_the_same_user(db):
     answer = APIClient().get(
         path, {"x": "1"}, headers={"X-Rootbound-Identity": identity("alice", "GET", path)}
     )
-    assert answer.json() == {"username": "alice", "name": "Alice"}
+    known = {"username": "alice", "name": "Alice", "version": version("rootbound")}
+    assert answer.json() == known
     bearer = APIClient(headers={"Authorization": f"Bearer {api_token('alice')}"})
-    assert bearer.get(path).json() == {"username": "alice", "name": "Alice"}
+    assert bearer.get(path).json() == known
     assert User.objects.count() == 1
 
 

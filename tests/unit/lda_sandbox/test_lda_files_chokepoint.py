@@ -50,6 +50,7 @@ ALLOWED = {
     "gates.py": "logs in the artifacts' folder",
     "baseline.py": "results kept in the state folder",
     "caches.py": "the project's cache and the run's private home",
+    "batches.py": "a batch's record, log and report in the state folder",
     "branches.py": "a temporary worktree in the state folder",
     "worktrees.py": "the worktree's folder as a whole, and git's own files of it",
     "agent/journal.py": "the run's journal",
