@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ __all__ = ["LdaAddress", "LdaRefusedError", "LdaUnreachableError", "lda_address"
 logger = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_S = 10.0
+
+_NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""The LDA speaks plain HTTP on loopback; reading all certificates takes longer than a request."""
 
 
 class LdaUnreachableError(Problem):
@@ -124,7 +128,7 @@ def _send(
     timeout = httpx.Timeout(timeout_s, connect=3.0)
     try:
         # No proxies and no netrc: this never leaves the machine.
-        with httpx.Client(trust_env=False, timeout=timeout) as client:
+        with httpx.Client(trust_env=False, timeout=timeout, verify=_NO_AUTHORITIES) as client:
             return client.request(method, address.url + target, content=content, headers=headers)
     except httpx.TimeoutException as error:
         raise LdaUnreachableError(f"no answer within {timeout_s:.0f} s") from error

@@ -355,6 +355,7 @@ class Execution:
     def _runner(self) -> CommandRunner:
         self.runner = self.services.sandbox.runner(self.live.policy, self.audit)
         self.live.govern(runner=self.runner)
+        self.runner.warm_up()
         return self.runner
 
     async def _work(self, worker: AgentLoop, judge: Judge, worktree: Worktree) -> Status:
@@ -469,8 +470,10 @@ class Execution:
         self.record.head_commit = commit
         self.save()
         self.reporter(CommitMade(commit, worktree.base_commit, message))
-        size = await diff_size(worktree.git, worktree.base_commit, commit)
-        paths = await changed_paths(worktree.git, worktree.base_commit, commit)
+        size, paths = await asyncio.gather(
+            diff_size(worktree.git, worktree.base_commit, commit),
+            changed_paths(worktree.git, worktree.base_commit, commit),
+        )
         tests = [path for path in paths if is_test_file(path)]
         self.reporter(DiffSize(*size, tests))
 

@@ -9,11 +9,12 @@ in a worktree changes nothing.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +47,9 @@ _NEUTRAL: Final = (
     "advice.detachedHead=false",
 )
 _DRIVER = re.compile(rb"^(filter|merge|diff)\.(.+)\.([a-zA-Z]+)$", re.DOTALL)
+_DRIVERS: Final[dict[bytes, list[str]]] = {}
+"""What is to be switched off, by the digest of the configuration that says so."""
+MAX_KNOWN: Final = 256
 _OFF: Final = {
     "filter": ("clean=", "smudge=", "process=", "required=false"),
     # `false` says "conflict"; an empty driver would silently take our side.
@@ -198,7 +202,6 @@ class Git:
     common_dir: Path
     excludes: Path | None = None
     identity: Identity | None = None
-    _drivers: list[str] = field(default_factory=list)
 
     async def run(
         self,
@@ -260,8 +263,41 @@ class Git:
     async def _neutral_drivers(self) -> list[str]:
         """Return options that switch off every filter, merge and diff driver there is.
 
-        Read anew for each call: the configuration may have been changed in between.
+        The configuration may have been changed since the last call, so its files are read anew
+        each time; git is asked what they say when it has not said so of these very bytes before.
         """
+        content = self._configuration()
+        known = _DRIVERS.get(content) if content is not None else None
+        if known is None:
+            known = await self._drivers()
+            if content is not None:
+                if len(_DRIVERS) >= MAX_KNOWN:
+                    _DRIVERS.clear()
+                _DRIVERS[content] = known
+        return known
+
+    def _configuration(self) -> bytes | None:
+        """Return the digest of all configuration git reads here; ``None`` if it includes more."""
+        home = os.environ.get("HOME", "")
+        user = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+        digest = hashlib.sha256()
+        for path in (
+            f"{home}/.gitconfig", f"{user}/git/config", self.git_dir / "commondir",
+            self.common_dir / "config", self.common_dir / "config.worktree",
+            self.git_dir / "config", self.git_dir / "config.worktree",
+        ):  # fmt: skip
+            try:
+                content = Path(path).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                content = b""
+            except OSError:
+                return None
+            if b"include" in content.lower():
+                return None
+            digest.update(b"%d:" % len(content) + content)
+        return digest.digest()
+
+    async def _drivers(self) -> list[str]:
         argv = [f"--git-dir={self.git_dir}", "config", "--name-only", "-z", "--get-regexp"]
         found = await execute([*argv, r"^(filter|merge|diff)\..+\."], cwd=self.common_dir)
         drivers: set[tuple[str, str]] = set()
@@ -317,19 +353,16 @@ async def discover(path: Path) -> Git | None:
     GitError
         When git is missing or does not end.
     """
-    argv = ["rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-dir"]
+    argv = ["--path-format=absolute", "--is-bare-repository", "--git-dir", "--git-common-dir"]
     # A repository of another owner is the backend's and the root rules' business.
-    found = await execute(["-c", "safe.directory=*", *argv, "--git-common-dir"], cwd=path)
-    if found.code != 0:
-        return None
-    bare, git_dir, common = found.text.split("\n", 2)
-    if bare == "true":
-        return Git(Path(git_dir), None, Path(common))
-    top = await execute(
-        ["-c", "safe.directory=*", "rev-parse", "--path-format=absolute", "--show-toplevel"],
-        cwd=path,
+    found = await execute(
+        ["-c", "safe.directory=*", "rev-parse", *argv, "--show-toplevel"], cwd=path
     )
-    work_tree = Path(top.text) if top.code == 0 and top.text else None
+    bare, git_dir, common, top = [*found.text.split("\n", 3), "", "", "", ""][:4]
+    if not common:
+        return None
+    # Without a work tree git says all but the last, and fails.
+    work_tree = Path(top) if found.code == 0 and bare != "true" and top else None
     return Git(Path(git_dir), work_tree, Path(common))
 
 
@@ -337,10 +370,11 @@ async def user_identity(path: Path) -> Identity | None:
     """Return the repository user's name and address, as the user's own git sees them."""
     env = environment()
     env.pop("GIT_CONFIG_NOSYSTEM")
-    values = []
-    for key in ("user.name", "user.email"):
-        found = await execute(["-c", "safe.directory=*", "config", "--get", key], cwd=path, env=env)
-        values.append(found.text.strip())
+    argv = ["-c", "safe.directory=*", "config", "-z", "--get-regexp", r"^user\.(name|email)$"]
+    found = await execute(argv, cwd=path, env=env)
+    # The last one wins, as for git itself.
+    said = dict(entry.split("\n", 1) for entry in found.text.split("\0") if "\n" in entry)
+    values = [said.get(key, "").strip() for key in ("user.name", "user.email")]
     return Identity(*values) if all(values) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,15 +83,16 @@ async def merge(repo: Repository, plan: MergePlan) -> Merged:
     GitError
         When git itself fails.
     """
-    tip = await repo.git.commit_of(f"refs/heads/{plan.branch}")
+    base_ref = f"refs/heads/{plan.base_branch}"
+    tip, base = await asyncio.gather(
+        repo.git.commit_of(f"refs/heads/{plan.branch}"), repo.git.commit_of(base_ref)
+    )
     if tip != plan.head:
         raise MergeRefused(
             "head-moved",
             f"The branch {plan.branch} is not at the reviewed commit any more; review it again.",
         )
-    base_ref = f"refs/heads/{plan.base_branch}"
     for _ in range(_TRIES):
-        base = await repo.git.commit_of(base_ref)
         if base is None:
             raise MergeRefused("base-moved", f"The branch {plan.base_branch} does not exist.")
         done = await _already_merged(repo.git, base, plan.head)
@@ -100,6 +102,7 @@ async def merge(repo: Repository, plan: MergePlan) -> Merged:
         if await _move(repo.git, plan.base_branch, base, commit):
             fork = await repo.git.run("merge-base", base, plan.head, ok=(0, 1))
             return Merged(commit, base, fork.text == base)
+        base = await repo.git.commit_of(base_ref)
     raise MergeRefused(
         "base-moved", f"The branch {plan.base_branch} keeps moving; try again in a moment."
     )

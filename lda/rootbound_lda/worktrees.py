@@ -110,10 +110,14 @@ async def open_repository(path: str) -> Repository:
             "repo-bare", f"{path} is a bare repository; give a clone that has a work tree."
         )
     git = Git(found.common_dir, None, found.common_dir)
-    head = await Git(found.git_dir, None, found.common_dir).commit_of("HEAD")
-    if head is None:
+    own = Git(found.git_dir, None, found.common_dir)
+    said, identity = await asyncio.gather(
+        own.run("rev-parse", "HEAD^{commit}", "--symbolic-full-name", "HEAD", ok=(0, 128)),
+        user_identity(folder),
+    )
+    head, _, ref = said.text.partition("\n")
+    if said.code != 0:
         raise RepoRefused("repo-empty", f"{path} has no commit yet; commit something first.")
-    identity = await user_identity(folder)
     if identity is None:
         raise RepoRefused(
             "repo-no-identity",
@@ -121,10 +125,8 @@ async def open_repository(path: str) -> Repository:
             "`git config user.email` with your name and address there.",
         )
     git.identity = identity
-    branch = await Git(found.git_dir, None, found.common_dir).run(
-        "symbolic-ref", "--quiet", "--short", "HEAD", ok=(0, 1)
-    )
-    return Repository(found.work_tree.resolve(), git, identity, head, branch.text or None)
+    branch = ref.removeprefix("refs/heads/") if ref.startswith("refs/heads/") else None
+    return Repository(found.work_tree.resolve(), git, identity, head, branch)
 
 
 def _folder(path: str) -> Path | None:
@@ -210,6 +212,8 @@ def _user_excludes() -> list[str]:
 async def remove_worktree(git: Git, path: Path) -> None:
     """Take a worktree away: renamed at once, deleted in the background, unknown to git."""
     trash = await asyncio.to_thread(_throw_away, path)
+    if trash is None and not (git.common_dir / "worktrees" / path.name).exists():
+        return
     if trash is not None:
         task = asyncio.create_task(asyncio.to_thread(delete_tree, trash))
         _DELETIONS.add(task)

@@ -166,6 +166,14 @@ class CommandRunner:
         self._warming = threading.Lock()
         self._commands: dict[Command, Policy] = {}
         self._reasons: dict[Command, str] = {}
+        self._early: asyncio.Task[WarmProcess] | None = None
+
+    def warm_up(self) -> None:
+        """Put the wall up in the background, so that the first command need not wait for it."""
+        if self._sandbox.wall is not None and self._early is None:
+            self._early = asyncio.create_task(asyncio.to_thread(self._warmed, self._policy))
+            # A wall that does not stand is told by the first command that needs it.
+            self._early.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def run(
         self,
@@ -264,6 +272,9 @@ class CommandRunner:
     async def close(self) -> None:
         """Kill every command and take down the wall; a command after this puts it up again."""
         await self.kill_all()
+        if self._early is not None:
+            await asyncio.wait([self._early])
+            self._early = None
         self._retire()
         if self._warm is not None:
             await asyncio.to_thread(self._cool)

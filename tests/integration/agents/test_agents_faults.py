@@ -122,15 +122,19 @@ def test_nothing_but_thinking_ends_the_run_with_a_sentence(
     assert "3 times without anything usable" in status["message"]
 
 
-def test_an_agent_that_edits_the_test_is_flagged(
-    lda: Any, repo: Path, receiver: Any, stub: Any
+@pytest.mark.parametrize("provider", ["GLM", "GEMINI"])
+def test_an_agent_that_edits_the_test_is_flagged_and_one_that_does_nothing_fails(
+    provider: str, lda: Any, repo: Path, receiver: Any, stub: Any
 ) -> None:
     (repo / "test_calc.py").write_text("from calc import add\nassert add(2, 3) == 5\n")
     git(repo, "add", "-A")
     git(repo, "commit", "-q", "-m", "A test")
     cheat = Turn(calls=(ToolCall("write_file", {"path": "test_calc.py", "content": "pass\n"}),))
+    commands = {"test_cmd": "python3 test_calc.py"}
+    lazy = run_payload(repo, receiver, stub(Steps([DONE])), provider=provider, commands=commands)
+    assert finished(lda, receiver, lazy)["failure"] == "NO_CHANGES"
     payload = run_payload(
-        repo, receiver, stub(Steps([cheat, DONE])), commands={"test_cmd": "python3 test_calc.py"}
+        repo, receiver, stub(Steps([cheat, DONE])), provider=provider, commands=commands
     )
     assert finished(lda, receiver, payload)["status"] == "REVIEW"
     attempt = payload["attempt_id"]

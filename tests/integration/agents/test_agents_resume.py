@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +152,54 @@ def test_a_stopped_lda_goes_on_and_a_merge_is_never_made_twice(
     assert git(repo, "rev-parse", "main") == made, "and none is made on top of it"
     assert not (lda.home / "worktrees" / merging["attempt_id"]).exists()
     assert finished(lda, receiver, payload)["status"] == "REVIEW"
+
+
+def test_killed_in_a_merge_which_is_then_made_exactly_once(
+    lda: Any, repo: Path, receiver: Any, stub: Any, tmp_path: Path
+) -> None:
+    # A git that stops before it makes the merge's commit, or after it has moved the branch.
+    tools, real = tmp_path / "tools", shutil.which("git")
+    tools.mkdir()
+    (tools / "git").write_text(
+        "#!/bin/sh\nstep=none\n"
+        'for word; do case "$word" in commit-tree|--ff-only) step=$word;; esac; done\n'
+        f'if [ $step = --ff-only ]; then {real} "$@"; code=$?; fi\n'
+        f"if [ -e {tools}/hold$step ]; then : > {tools}/in$step; fi\n"
+        f"while [ -e {tools}/hold$step ]; do sleep 0.05; done\n"
+        "if [ $step = --ff-only ]; then exit $code; fi\n"
+        f'exec {real} "$@"\n'
+    )
+    (tools / "git").chmod(0o755)
+    lda.stop()
+    lda.env["PATH"] = f"{tools}:{os.environ['PATH']}"
+    lda.start()
+
+    for step in ("commit-tree", "--ff-only"):
+        name = f"made-{step.strip('-')}.txt"
+        write = Turn(calls=(ToolCall("write_file", {"path": name, "content": "made\n"}),))
+        commands = {"test_cmd": f"test -e {name}"}
+        payload = run_payload(repo, receiver, stub(Steps([write, DONE])), commands=commands)
+        assert lda.call("POST", "/run", payload).status_code == 202
+        head = finished(lda, receiver, payload)["head_commit"]
+        before = git(repo, "rev-parse", "main")
+        hold, merge = tools / f"hold{step}", f"/runs/{payload['attempt_id']}/merge"
+        hold.touch()
+        body = {"head_commit": head, "message": "Merge"}
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(lda.call, "POST", merge, body)
+            wait_for((tools / f"in{step}").exists, "the merge")
+            lda.stop(signal.SIGKILL)
+            assert asked.exception() is not None, "nobody was told that it is merged"
+        hold.unlink()
+        made = git(repo, "rev-parse", "main")
+        assert (made == before) == (step == "commit-tree")
+        lda.start()
+        answer = lda.call("POST", merge, body)
+        assert answer.status_code == 200, answer.text
+        now = git(repo, "rev-parse", "main")
+        assert answer.json()["merge_commit"] == now
+        assert now != before and made in (before, now)
+        assert git(repo, "rev-list", "--count", "--merges", f"{before}..main") == "1"
+        assert git(repo, "status", "--porcelain") == ""
+        assert (repo / name).read_text() == "made\n"
+    wait_for(lambda: not alive(f"{tools}/git"), "the end of all processes")

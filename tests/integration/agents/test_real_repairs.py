@@ -15,7 +15,7 @@ import pytest
 
 from rootbound.demo.derive import derive_edits
 from rootbound.demo.releases import unpack_archive
-from rootbound.testing.script import Steps, ToolCall, Turn
+from rootbound.testing.script import Conversation, Fault, Steps, ToolCall, Turn
 from tests.integration.lda.lda_support import git, run_payload, wait_for
 
 # The interpreter of this session has pytest; an environment for each attempt would take minutes.
@@ -42,6 +42,66 @@ PAIRS = [
     Pair("tomlkit", "0.13.2", "0.13.3", "tests/test_toml_document.py tests/test_items.py", "."),
     Pair("itsdangerous", "2.1.2", "2.2.0", "tests/test_itsdangerous/test_serializer.py"),
 ]
+
+READ = ToolCall("read_file", {"path": "NOTES.txt"})
+THOUGHT = Turn(thinking="Only thinking.")
+# What vendors do wrong, a slice with each library and each of them on both wires.
+FAULTY: list[list[Turn | tuple[Turn, ...]]] = [
+    [
+        Turn(calls=(READ,), faults=(Fault.rate_limited(retry_after=0.2),)),
+        Turn(calls=(READ,), faults=(Fault.http(503),)),
+    ],
+    [
+        Turn(text="Half is lost.", calls=(READ,), faults=(Fault.cut(),)),
+        Turn(text="This as well.", calls=(READ,), faults=(Fault.early_eof(),)),
+    ],
+    [(THOUGHT, Turn(text="Cut", finish="length"), Turn(calls=(READ,)))],
+    [(Turn(calls=(READ,), finish="malformed_call"), Turn(calls=(READ,)))],
+]
+
+
+def asked_again(turns: tuple[Turn, ...]) -> Callable[[Conversation], Turn]:
+    """Say one thing after the other to the same step, and keep to the last."""
+    left = list(turns)
+
+    def step(_: Conversation) -> Turn:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return step
+
+
+def edit(old: str, path: str = "NOTES.txt") -> ToolCall:
+    return ToolCall("edit_file", {"path": path, "old_string": old, "new_string": "new"})
+
+
+def mistakes(outside: Path) -> list[Turn]:
+    """What agents do wrong, in every run; each is answered with what to do instead."""
+    grown = ToolCall("run_command", {"command": "echo three >> NOTES.txt"})
+    return [
+        Turn(calls=(ToolCall("open_browser", {"url": "x"}),)),
+        Turn(calls=(ToolCall("read_file", {"file": "NOTES.txt"}),)),
+        Turn(
+            calls=(
+                ToolCall("read_file", {"path": "NOTES.txt"}, "same"),
+                ToolCall("list_files", {"limit": 3}, "other"),
+                ToolCall("search_files", {"pattern": "same"}, "third"),
+            )
+        ),
+        Turn(calls=(ToolCall("list_files", {"limit": 2}, "same"),)),
+        Turn(calls=(edit("same"),)),
+        Turn(calls=(grown,)),
+        Turn(calls=(edit("same\nsame\n"),)),
+        Turn(calls=(edit("x", str(outside)),)),
+    ]
+
+
+ANSWERS = (
+    "There is no tool 'open_browser'. The tools are: read_file",
+    "read_file has no argument 'file'; it takes path",
+    "old_string occurs 2 times, at lines 1, 2",
+    "NOTES.txt has changed since you last read it; read it again first.",
+    "outside.txt",
+)
 
 
 @pytest.fixture(scope="module")
@@ -86,20 +146,41 @@ def test_a_release_is_repaired_to_its_successor(
         ToolCall("edit_file", {"path": e.path, "old_string": e.old, "new_string": e.new})
         for e in derive_edits(before, after, names)
     ]
-    idle = ToolCall("write_file", {"path": "NOTES.txt", "content": "Looked at it.\n"})
+    idle = ToolCall("write_file", {"path": "NOTES.txt", "content": "same\nsame\n"})
     tidy = ToolCall("delete_file", {"path": "NOTES.txt"})
-    model = stub(Steps([Turn(calls=(idle,)), DONE, Turn(calls=(*edits, tidy)), DONE]))
+    outside = tmp_path / "outside.txt"
+    heard: list[str] = []
+    faulty = [
+        asked_again(turn) if isinstance(turn, tuple) else turn for turn in FAULTY[PAIRS.index(pair)]
+    ]
+    steps = Steps(
+        [
+            Turn(calls=(idle,)), *faulty, *mistakes(outside), DONE,
+            Turn(calls=(*edits, tidy)), DONE,
+        ]
+    )  # fmt: skip
+
+    def script(conversation: Conversation) -> Turn:
+        heard.extend(result.text for result in conversation.last_results)
+        return steps(conversation)
+
+    model = stub(script)
     payload = run_payload(
         repo, receiver, model, provider=provider, commands={"test_cmd": f"{TEST} {tests}"}
     )
     attempt = payload["attempt_id"]
-    answer = lda.call("POST", "/run", payload)
-    assert answer.status_code == 202, answer.text
+    taken = lda.call("POST", "/run", payload)
+    assert taken.status_code == 202, taken.text
     status = wait_for(lambda: receiver.status(attempt), "the end of the run", 120)
     assert status["status"] == "REVIEW", status["message"]
     (base,) = receiver.payloads(attempt, "baseline")
     assert base["exit_code"] != 0, "the gate is red on the release before"
     assert base["new"] == []
+    said = "\n".join(heard)
+    for answer in ANSWERS:
+        assert answer in said
+    assert not outside.exists()
+    assert receiver.payloads(attempt, "retry"), "the model was asked again"
     head = status["head_commit"]
     shown = git(repo, "diff", "--name-only", "main", head).splitlines()
     assert shown == names, "nothing but what upstream changed"
