@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import subprocess
@@ -199,3 +200,15 @@ def test_a_batchs_parameters_are_checked_before_anything_starts(
 def test_a_missing_notebook_and_a_foreign_batch_are_one_sentence(clean_env, capsys):
     assert cli.main(["batch", "run", "nope.ipynb"]) == 1
     assert "There is no notebook nope.ipynb." in capsys.readouterr().err
+
+
+def test_a_key_is_read_from_standard_input_and_goes_to_the_keyring_alone(run, monkeypatch):
+    kept = {}
+    monkeypatch.setattr("keyring.set_password", lambda *words: kept.update({words[:2]: words[2]}))
+    monkeypatch.setattr("sys.stdin", io.StringIO("s3cret\n"))
+    assert as_json(run("keys", "set", "GLM_API_KEY", "--json")) == {"stored": "GLM_API_KEY"}
+    assert kept == {("rootbound", "GLM_API_KEY"): "s3cret"}
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    for name, why in (("GLM_API_KEY", "There was no key"), ("PATH", "is no name of a key")):
+        code, out, err = run("keys", "set", name)
+        assert (code != 0, why in err, "s3cret" in out + err) == (True, True, False)
