@@ -25,7 +25,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from rootbound_server_ext.stack.paths import socket_dir  # noqa: E402
+from widgets.rootbound.paths import socket_dir  # noqa: E402
 
 from rootbound.testing.script import Fault, ToolCall, Turn  # noqa: E402
 from tests.support.environment import wait_for  # noqa: E402
