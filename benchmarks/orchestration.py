@@ -25,8 +25,8 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from widgets.rootbound.paths import socket_dir  # noqa: E402
 
+from rootbound.paths import socket_dir  # noqa: E402
 from rootbound.testing.script import Fault, ToolCall, Turn  # noqa: E402
 from tests.support.environment import wait_for  # noqa: E402
 from tests.support.live import LiveStack, live_stack  # noqa: E402
