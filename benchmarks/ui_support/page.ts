@@ -69,7 +69,10 @@ class StreamSocket {
   private sent = 0;
 
   constructor(url: string) {
-    socket = this;
+    // Requests for access are watched over a socket of their own.
+    if (socket === null || url.includes('/?tail=')) {
+      socket = this;
+    }
     const tail = Number(new URL(url).searchParams.get('tail') ?? lines);
     setTimeout(() => {
       this.frame({ type: 'hello', last_seq: lines, status: 'RUNNING' });

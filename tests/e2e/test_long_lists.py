@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from benchmarks.ui import bundled, fresh, percentile
 
@@ -29,4 +29,46 @@ def test_audit_is_scrolled_to_its_end_in_few_nodes(chromium: Browser, script: Pa
     assert found["nodes"] < 2000
     assert len(found["frames"]) > 100
     print(f"audit: frame p99 {percentile(found['frames'], 0.99):.0f} ms")
+    page.close()
+
+
+def test_a_followed_log_shows_its_end_however_quickly_it_grows(
+    chromium: Browser, script: Path
+) -> None:
+    page = fresh(chromium, script)
+    page.set_default_timeout(60_000)
+    page.evaluate("count => bench.openStream(count)", 1000)
+    page.evaluate("([count, rate]) => bench.follow(count, rate)", [4000, 1000])
+    expect(page.get_by_text("line 5000:")).to_be_in_viewport()
+    assert page.locator("[data-row]").count() < 200
+
+    # Who scrolls up stays where they are while lines arrive.
+    page.get_by_role("log").hover()
+    page.mouse.wheel(0, -20_000)
+    expect(page.get_by_text("line 5000:")).not_to_be_in_viewport()
+    seen = page.locator("[data-row]").first.get_attribute("data-row")
+    page.evaluate("([count, rate]) => bench.follow(count, rate)", [500, 1000])
+    expect(page.get_by_text("line 5500:")).not_to_be_in_viewport()
+    assert page.locator("[data-row]").first.get_attribute("data-row") == seen
+    page.close()
+
+
+def test_more_lines_than_a_page_can_be_high_are_read_to_both_ends(
+    chromium: Browser, script: Path
+) -> None:
+    page = fresh(chromium, script)
+    page.set_default_timeout(60_000)
+    page.evaluate("count => bench.openStream(count)", 1000)
+    # 34 pixels each: more than the 33 million that a browser draws.
+    page.evaluate("([count, rate]) => bench.follow(count, rate)", [1_100_000, 400_000])
+    expect(page.get_by_text("line 1101000:")).to_be_in_viewport()
+    log = page.get_by_role("log")
+    log.hover()
+    page.mouse.wheel(0, -100)
+    log.evaluate("log => { log.scrollTop = 0 }")
+    expect(page.get_by_text("Step 1. value")).to_be_in_viewport()
+    log.evaluate("log => { log.scrollTop = log.scrollHeight / 2 }")
+    middle = page.locator("[data-row]").nth(20)
+    expect(middle).to_be_in_viewport()
+    assert 540_000 < int(str(middle.get_attribute("data-row"))) < 560_000
     page.close()

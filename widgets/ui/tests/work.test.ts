@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'vitest';
 
 import { coloured } from '../src/model/ansi';
+import { Heights } from '../src/model/heights';
 import { parsePatch } from '../src/model/patch';
 import { ProblemError } from '../src/model/problem';
 import { sideBySide } from '../src/model/sides';
@@ -280,4 +281,25 @@ test('a stream is filtered by kind and words, and kept as text', () => {
   expect(filtered(items, 'problems', '').map(item => item.key)).toEqual([2]);
   expect(filtered(items, 'all', 'parser LOOK').map(item => item.key)).toEqual([1]);
   expect(transcript(items)).toContain('It broke\nbadly');
+});
+
+test('heights of a million rows are found without looking at each', () => {
+  const heights = new Heights(30);
+  const keyAt = (index: number): number => index;
+  heights.sync(1_000_000, keyAt);
+  expect(heights.top(1_000_000)).toBe(30_000_000);
+  expect(heights.set(10, 100)).toBe(true);
+  expect(heights.set(10, 100)).toBe(false);
+  heights.set(500_000, 20);
+  expect(heights.top(10)).toBe(300);
+  expect(heights.top(11)).toBe(400);
+  expect(heights.top(1_000_000)).toBe(30_000_060);
+  expect(heights.rowAt(399)).toBe(10);
+  expect(heights.rowAt(400)).toBe(11);
+  expect(heights.rowAt(1e9)).toBe(999_999);
+  // Rows are added: what is known stays. Another list: nothing of the old one is left.
+  heights.sync(1_500_000, keyAt);
+  expect(heights.top(1_500_000)).toBe(45_000_060);
+  heights.sync(3, index => `other ${index}`);
+  expect(heights.top(3)).toBe(90);
 });

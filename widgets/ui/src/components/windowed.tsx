@@ -1,11 +1,17 @@
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 
+import { Heights } from '../model/heights';
+
 const OVERSCAN_PX = 400;
 // Before layout, and where there is none, assume a view of this height.
 const DEFAULT_VIEW_PX = 480;
 const NEAR_END_PX = 600;
 const AT_END_PX = 24;
+// Browsers draw nothing beyond some 33 million pixels; a longer list scrolls in larger steps.
+const MAX_PX = 30_000_000;
+// A scroll this long after the reader's last move is not the reader's.
+const TOUCH_MS = 1_000;
 
 export interface WindowedProps {
   count: number;
@@ -23,58 +29,41 @@ export interface WindowedProps {
   onNearEnd?: () => void;
 }
 
-/** Tops of all rows, and below them the full height. */
-function tops(props: WindowedProps, heights: ReadonlyMap<number | string, number>): Float64Array {
-  const result = new Float64Array(props.count + 1);
-  for (let index = 0; index < props.count; index++) {
-    const height = heights.get(props.keyAt(index)) ?? props.estimate;
-    result[index + 1] = (result[index] ?? 0) + height;
-  }
-  return result;
-}
-
-/** The last row whose top is at or above `offset`. */
-function rowAt(offsets: Float64Array, offset: number): number {
-  let low = 0;
-  let high = Math.max(0, offsets.length - 2);
-  while (low < high) {
-    const middle = (low + high + 1) >> 1;
-    if ((offsets[middle] ?? 0) <= offset) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return low;
-}
-
 /** A scrolled list that keeps only the rows in view in the document. Rows may differ in height. */
 export function Windowed(props: WindowedProps): JSX.Element {
   const view = useRef<HTMLDivElement>(null);
-  const heights = useRef(new Map<number | string, number>());
+  const known = useRef<Heights | null>(null);
+  const heights = (known.current ??= new Heights(props.estimate));
+  const touched = useRef(-TOUCH_MS);
   const [scrollTop, setScrollTop] = useState(0);
   const [viewHeight, setViewHeight] = useState(DEFAULT_VIEW_PX);
   const [, setMeasured] = useState(0);
   const latest = useRef(props);
   latest.current = props;
 
-  const offsets = tops(props, heights.current);
-  const total = offsets[props.count] ?? 0;
-  const from = rowAt(offsets, Math.max(0, scrollTop - OVERSCAN_PX));
+  heights.sync(props.count, props.keyAt);
+  const total = heights.top(props.count);
+  const drawn = Math.min(total, MAX_PX);
+  const scale = drawn > viewHeight ? (total - viewHeight) / (drawn - viewHeight) : 1;
+  const offset = scrollTop * scale;
+  const from = heights.rowAt(Math.max(0, offset - OVERSCAN_PX));
   let to = from;
-  while (to < props.count && (offsets[to] ?? 0) < scrollTop + viewHeight + OVERSCAN_PX) {
+  let bottom = heights.top(from);
+  while (to < props.count && bottom < offset + viewHeight + OVERSCAN_PX) {
     to++;
+    bottom = heights.top(to);
   }
+  // Where the rows stand in the document: at their place as seen from the top of the view.
+  const above = Math.max(0, heights.top(from) - offset + scrollTop);
+  const below = Math.max(0, drawn - above - (bottom - heights.top(from)));
 
   const measure = (): void => {
     let changed = false;
     for (const row of view.current?.querySelectorAll<HTMLElement>(':scope > div > [data-row]') ??
       []) {
-      const key = latest.current.keyAt(Number(row.dataset['row']));
       const height = row.offsetHeight;
-      if (height > 0 && heights.current.get(key) !== height) {
-        heights.current.set(key, height);
-        changed = true;
+      if (height > 0) {
+        changed = heights.set(Number(row.dataset['row']), height) || changed;
       }
     }
     if (changed) {
@@ -107,7 +96,7 @@ export function Windowed(props: WindowedProps): JSX.Element {
     return () => observer.disconnect();
   }, []);
 
-  const nearEnd = total - scrollTop - viewHeight < NEAR_END_PX;
+  const nearEnd = total - offset - viewHeight < NEAR_END_PX;
   useEffect(() => {
     if (nearEnd) {
       latest.current.onNearEnd?.();
@@ -121,13 +110,16 @@ export function Windowed(props: WindowedProps): JSX.Element {
     }
     const movedUp = element.scrollTop < scrollTop;
     setScrollTop(element.scrollTop);
-    const below = element.scrollHeight - element.scrollTop - element.clientHeight;
-    if (below <= AT_END_PX) {
+    const left = element.scrollHeight - element.scrollTop - element.clientHeight;
+    if (left <= AT_END_PX) {
       props.onFollow?.(true);
-    } else if (movedUp) {
-      // Only the reader scrolls up; rows that grow push the end down.
+    } else if (movedUp && performance.now() - touched.current < TOUCH_MS) {
+      // Rows that turn out lower than estimated move the view up as well; that is not the reader.
       props.onFollow?.(false);
     }
+  };
+  const touch = (): void => {
+    touched.current = performance.now();
   };
 
   const rows: JSX.Element[] = [];
@@ -143,6 +135,15 @@ export function Windowed(props: WindowedProps): JSX.Element {
       class="jp-rootbound-Windowed"
       ref={view}
       onScroll={onScroll}
+      onWheel={touch}
+      onKeyDown={touch}
+      onPointerDown={touch}
+      onPointerMove={event => {
+        if (event.buttons !== 0) {
+          touch();
+        }
+      }}
+      onTouchMove={touch}
       tabIndex={0}
       role={props.role}
       aria-label={props.label}
@@ -150,8 +151,8 @@ export function Windowed(props: WindowedProps): JSX.Element {
       <div
         role="presentation"
         style={{
-          paddingTop: `${offsets[from] ?? 0}px`,
-          paddingBottom: `${total - (offsets[to] ?? total)}px`
+          paddingTop: `${above}px`,
+          paddingBottom: `${below}px`
         }}
       >
         {rows}
