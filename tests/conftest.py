@@ -84,6 +84,13 @@ def live() -> Iterator[LiveStack]:
         yield stack
 
 
+@pytest.fixture(autouse=True)
+def silent_replay(request: pytest.FixtureRequest) -> None:
+    """Let each test that uses the shared stack say anew what the model answers."""
+    if "live" in request.fixturenames:
+        request.getfixturevalue("live").replay.reset()
+
+
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A state folder of the test's own, with a short path (unix sockets)."""

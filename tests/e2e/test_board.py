@@ -22,7 +22,7 @@ def open_board(page: Page, project: str) -> None:
     page.evaluate("() => window.jupyterapp.commands.execute('rootbound:open-board')")
     board = page.locator("#rootbound-board")
     expect(board.get_by_role("heading", name="To do")).to_be_visible(timeout=30_000)
-    picker = board.get_by_label("Project")
+    picker = board.get_by_label("Project", exact=True)
     if picker.count():
         picker.select_option(label=project)
 

@@ -29,7 +29,7 @@ READY = {
     "open-audit": "drag to narrow",
     "open-roots": "Nothing outside the roots is deleted",
     "open-status": "free of",
-    "open-cost": "Well kept",
+    "open-cost": "in all",
     "open-guide": "Run the demo",
 }
 

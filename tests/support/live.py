@@ -45,10 +45,15 @@ class Replay:
     """
 
     def __init__(self) -> None:
-        self.plan: Mapping[str, Any] = {}
-        self.turns: Sequence[Turn] = ()
-        self.by_title: dict[str, Sequence[Turn]] = {}
-        self.worker: Script | None = None
+        self.plan: Mapping[str, Any]
+        self.turns: Sequence[Turn]
+        self.by_title: dict[str, Sequence[Turn]]
+        self.worker: Script | None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what an earlier test had it say."""
+        self.plan, self.turns, self.by_title, self.worker = {}, (), {}, None
 
     def __call__(self, conversation: Conversation, /) -> Turn:
         if "submit_plan" in conversation.tool_names:

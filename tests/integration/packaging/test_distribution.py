@@ -58,5 +58,5 @@ def test_base_install_is_the_sdk_only(wheel_venv: Path) -> None:
     (found,) = [d for d in distributions(path=[str(site)]) if d.name == "rootbound"]
     base = [r for r in found.requires or [] if "extra ==" not in r]
     assert {r.split(">")[0].split("<")[0] for r in base} == {
-        "anywidget", "httpx", "ipywidgets", "platformdirs", "tqdm", "websockets",
+        "anywidget", "argcomplete", "httpx", "ipywidgets", "platformdirs", "tqdm", "websockets",
     }  # fmt: skip

@@ -59,6 +59,8 @@ ALLOWED = {
 ALLOWED_CALLS = {
     "agent/tools.py": {"self._path.open('wb')", "self._path.unlink(missing_ok=True)"},
     "execution.py": {"self._artifacts.mkdir(mode=448, parents=True, exist_ok=True)"},
+    # The configuration that git itself reads, for its digest alone.
+    "git.py": {"Path(path).read_bytes()"},
     "tending.py": {
         "shutil.rmtree(self._services.config.runs / attempt / name, ignore_errors=True)"
     },
