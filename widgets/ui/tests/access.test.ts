@@ -144,3 +144,12 @@ test('a denial is told at once, other changes of the board gathered', async () =
   await vi.advanceTimersByTimeAsync(1000);
   expect(told).toEqual([true, false]);
 });
+
+test('what was denied before the board answered is told with its first answer', async () => {
+  const source = new FakeSource();
+  const told: boolean[] = [];
+  unmount = watchDenials(source, { project: 'p1' }, denied => told.push(denied));
+  await eventually(() => expect(source.taskSink).not.toBeNull());
+  source.taskSink?.snapshot([task('t1', { latest_attempt: attempt({ denied_count: 1 }) })]);
+  await eventually(() => expect(told).toEqual([true]));
+});

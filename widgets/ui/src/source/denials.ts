@@ -57,8 +57,8 @@ export function watchDenials(
       source.watchTasks(projectId, {
         snapshot: tasks => {
           const more = tasks.filter(concerns).map(grew).includes(true);
-          // The first one says what is known; a later one ends a gap.
-          if (!first) {
+          // The first one may be younger than what the view has read; a later one ends a gap.
+          if (more || !first) {
             look(more);
           }
           first = false;
