@@ -64,7 +64,7 @@ def attempt_panel(page: Page, name: str) -> Locator:
 
 
 def test_from_a_sentence_to_a_merged_change(live: LiveStack, lab: Lab, chromium: Browser) -> None:
-    project = live.make_project("Story")
+    project = live.make_project("Story", auto_start=True)
     repository = Path(project["repo_path"])
     live.replay.plan = PLAN
     live.replay.worker = worker
@@ -124,7 +124,7 @@ def test_from_a_sentence_to_a_merged_change(live: LiveStack, lab: Lab, chromium:
     panel.get_by_role("button", name="Start an attempt that goes on").click()
     expect(page.locator('[id^="rootbound-attempt-"]')).to_have_count(4, timeout=30_000)
 
-    # Approved, merged; what waited for it starts.
+    # Approved, merged; what waited for it starts by itself.
     second_look = attempt_panel(page, "Review")
     expect(second_look.get_by_role("button", name="Approve and merge")).to_be_visible(
         timeout=90_000
@@ -137,9 +137,6 @@ def test_from_a_sentence_to_a_merged_change(live: LiveStack, lab: Lab, chromium:
     page.evaluate("() => window.jupyterapp.commands.execute('rootbound:open-board')")
     expect(column(page, "DONE", "Make add() add again")).to_be_visible(timeout=30_000)
     last = column(page, "REVIEW", "Write the changelog")
-    waiting = column(page, "TODO", "Write the changelog")
-    if waiting.count():
-        waiting.get_by_role("button", name="Start").click()
     expect(last).to_be_visible(timeout=90_000)
     last.focus()
     page.keyboard.press("Shift+ArrowRight")

@@ -303,3 +303,22 @@ test('heights of a million rows are found without looking at each', () => {
   heights.sync(3, index => `other ${index}`);
   expect(heights.top(3)).toBe(90);
 });
+
+test('a key leads to a card that was not drawn yet', async () => {
+  const host = document.createElement('div');
+  document.body.append(host);
+  const source = new FakeSource();
+  unmount = mountTaskBoard(host, source);
+  await eventually(() => expect(source.taskSink).not.toBeNull());
+  const ids = Array.from({ length: 2000 }, (_, index) => `t${String(index).padStart(4, '0')}`);
+  (source.taskSink as TaskSink).snapshot(
+    ids.map((id, index) => task(id, { priority: 2000 - index }))
+  );
+  await eventually(() => expect(host.querySelectorAll('[data-task]').length).toBe(60));
+  const first = host.querySelector<HTMLElement>('[data-task]');
+  first?.focus();
+  first?.dispatchEvent(new KeyboardEvent('keydown', { key: 'End', bubbles: true }));
+  await eventually(() =>
+    expect((document.activeElement as HTMLElement | null)?.dataset['task']).toBe('t1999')
+  );
+});

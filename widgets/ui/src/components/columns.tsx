@@ -1,5 +1,5 @@
 import type { JSX } from 'preact';
-import { useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 
 import type { Task, TaskStatus } from '../model/types';
 import type { Group } from '../stores/arrange';
@@ -70,6 +70,14 @@ export function Columns(props: ColumnsProps): JSX.Element {
   const first = COLUMNS.map(status => columns[status][0]).find(task => task !== undefined);
   const current = active !== null && store.tasks.value.has(active) ? active : first?.id;
   const toggle = (id: string): void => setExpanded(expanded === id ? null : id);
+  // The card that a key leads to may have to be drawn first.
+  const wanted = useRef<string | null>(null);
+  useLayoutEffect(() => {
+    if (wanted.current !== null) {
+      host.current?.querySelector<HTMLElement>(`[data-task="${wanted.current}"]`)?.focus();
+      wanted.current = null;
+    }
+  });
 
   const put = (task: Task, to: TaskStatus): void => {
     const move = live ? store.moveTo(task, to) : null;
@@ -106,7 +114,12 @@ export function Columns(props: ColumnsProps): JSX.Element {
         return;
       }
       setActive(next.id);
-      host.current?.querySelector<HTMLElement>(`[data-task="${next.id}"]`)?.focus();
+      const card = host.current?.querySelector<HTMLElement>(`[data-task="${next.id}"]`);
+      if (card) {
+        card.focus();
+      } else {
+        wanted.current = next.id;
+      }
     }
     event.preventDefault();
     // JupyterLab's own shortcuts listen further up.
@@ -121,6 +134,7 @@ export function Columns(props: ColumnsProps): JSX.Element {
           status={status}
           groups={store.groups.value[status]}
           count={columns[status].length}
+          reach={1 + columns[status].findIndex(task => task.id === current)}
           onDrop={id => {
             const task = store.tasks.value.get(id);
             if (task) {
@@ -158,13 +172,16 @@ interface ColumnProps {
   status: TaskStatus;
   groups: readonly Group[];
   count: number;
+  /** So many cards are drawn at least: up to the one that has the keyboard. */
+  reach: number;
   card(task: Task): JSX.Element;
   onDrop(taskId: string): void;
 }
 
-function Column({ status, groups, count, card, onDrop }: ColumnProps): JSX.Element {
+function Column({ status, groups, count, reach, card, onDrop }: ColumnProps): JSX.Element {
   const trans = useTrans();
-  const [shown, setShown] = useState(STEP);
+  const [asked, setShown] = useState(STEP);
+  const shown = Math.max(asked, reach);
   const [over, setOver] = useState(false);
   const name = taskStatusLabel(status, trans);
   let left = shown;

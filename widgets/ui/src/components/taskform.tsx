@@ -118,7 +118,7 @@ export function TaskForm({ work, projectId, task, others, onClose }: TaskFormPro
             checked={fields.auto_start}
             onChange={event => set({ auto_start: event.currentTarget.checked })}
           />{' '}
-          {trans.__('Start by itself when it can')}
+          {trans.__('Start by itself when what it waits for is done')}
         </label>
       </div>
       <Choices
