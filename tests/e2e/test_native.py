@@ -34,6 +34,16 @@ READY = {
 }
 
 
+# Which folders are granted and protected depends on the user and on the tests before this one; the
+# baseline is of the screen. What is listed is asserted where it is granted and withdrawn.
+HIDE_DATA = """() => {
+    for (const part of document.querySelectorAll(
+        '.jp-rootbound-RootList > li, .jp-rootbound-Paths > li, .jp-rootbound-Health')) {
+        part.style.display = 'none';
+    }
+}"""
+
+
 @pytest.fixture(scope="module")
 def hub_lab(live: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """JupyterLab under a prefix, percent-encoded as JupyterHub's are."""
@@ -91,6 +101,7 @@ def test_every_screen_in_both_themes_without_barriers(page: Page, theme: str) ->
         screenshot(page, f"{screen.removeprefix('open-')}-{theme}")
         assert serious_findings(page, f"{selector} .jp-rootbound") == [], screen
         if screen in ("open-guide", "open-roots"):
+            page.evaluate(HIDE_DATA)
             assert like_baseline(page, found, f"{screen.removeprefix('open-')}-{theme}")
     run_command(page, "apputils:change-theme", theme="JupyterLab Light")
 

@@ -31,29 +31,29 @@ afterEach(() => {
 test('the tree opens single folders by itself, and reads a folder once', async () => {
   const { auditFacts } = source;
   auditFacts.folders = {
-    '/': [node('/work')],
-    '/work': [node('/work/src', { denied: 2 }), node('/work/a.txt', { is_folder: false })],
-    '/work/src': [node('/work/src/x.py', { is_folder: false })]
+    '/': [node('/repo')],
+    '/repo': [node('/repo/src', { denied: 2 }), node('/repo/a.txt', { is_folder: false })],
+    '/repo/src': [node('/repo/src/x.py', { is_folder: false })]
   };
   const store = new AuditFactsStore(auditFacts, { attempt: 'a1' }, signal({}));
   store.showTree();
   await eventually(() => {
     expect(store.rows.value.map(row => row.node.path)).toEqual([
-      '/work',
-      '/work/src',
-      '/work/a.txt'
+      '/repo',
+      '/repo/src',
+      '/repo/a.txt'
     ]);
   });
-  await store.toggle('/work/src');
-  await store.toggle('/work/src');
-  await store.toggle('/work/src');
+  await store.toggle('/repo/src');
+  await store.toggle('/repo/src');
+  await store.toggle('/repo/src');
   expect(store.rows.value.map(row => [row.node.name, row.depth])).toEqual([
-    ['work', 0],
+    ['repo', 0],
     ['src', 1],
     ['x.py', 2],
     ['a.txt', 1]
   ]);
-  expect(auditFacts.calls.filter(call => call === 'tree /work/src')).toHaveLength(1);
+  expect(auditFacts.calls.filter(call => call === 'tree /repo/src')).toHaveLength(1);
 });
 
 test('a verification adds its parts up, and a failure is told', async () => {

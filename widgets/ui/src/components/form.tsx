@@ -1,5 +1,8 @@
 import type { ComponentChildren, JSX } from 'preact';
 
+import { Button } from './common';
+import { useTrans } from './context';
+
 /** One labelled input of a form. */
 export function Field({
   label,
@@ -13,6 +16,32 @@ export function Field({
       <span>{label}</span>
       {children}
     </label>
+  );
+}
+
+interface ChooseFolderProps {
+  pickFolder: (() => Promise<string | null>) | undefined;
+  onChosen(path: string): void;
+}
+
+/** A button for the host's own folder dialog, where it has one. */
+export function ChooseFolder({ pickFolder, onChosen }: ChooseFolderProps): JSX.Element | null {
+  const trans = useTrans();
+  if (!pickFolder) {
+    return null;
+  }
+  return (
+    <Button
+      onClick={() => {
+        void pickFolder().then(chosen => {
+          if (chosen !== null) {
+            onChosen(chosen);
+          }
+        });
+      }}
+    >
+      {trans.__('Choose…')}
+    </Button>
   );
 }
 

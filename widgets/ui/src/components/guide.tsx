@@ -4,7 +4,7 @@ import { useState } from 'preact/hooks';
 import type { FirstAttempt, GuideStore } from '../stores/guide';
 import { Button, ProblemBanner } from './common';
 import { useTrans } from './context';
-import { Field } from './form';
+import { ChooseFolder, Field } from './form';
 import type { RootHooks } from './roots';
 
 export interface GuideHooks extends RootHooks {
@@ -186,19 +186,7 @@ function First({ store, pickFolder, openAttempt }: GuideProps): JSX.Element {
             onInput={event => set({ repoPath: event.currentTarget.value })}
           />
         </Field>
-        {pickFolder && (
-          <Button
-            onClick={() => {
-              void pickFolder().then(chosen => {
-                if (chosen !== null) {
-                  set({ repoPath: chosen });
-                }
-              });
-            }}
-          >
-            {trans.__('Choose…')}
-          </Button>
-        )}
+        <ChooseFolder pickFolder={pickFolder} onChosen={repoPath => set({ repoPath })} />
         <Field label={trans.__('Command that installs it (may be empty)')}>
           <input
             class="jp-rootbound-Input"

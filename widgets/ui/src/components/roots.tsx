@@ -7,6 +7,7 @@ import type { Machine } from '../source/machine';
 import { Confinement } from './confinement';
 import { Button, ProblemBanner } from './common';
 import { useTrans } from './context';
+import { ChooseFolder } from './form';
 
 export interface RootHooks {
   /** Let the user choose a folder; its path on this machine, or null. */
@@ -204,19 +205,7 @@ function AddRoot({ machine, act, pickFolder }: AddProps): JSX.Element {
         value={path}
         onInput={event => setPath(event.currentTarget.value)}
       />
-      {pickFolder && (
-        <Button
-          onClick={() => {
-            void pickFolder().then(chosen => {
-              if (chosen !== null) {
-                setPath(chosen);
-              }
-            });
-          }}
-        >
-          {trans.__('Choose…')}
-        </Button>
-      )}
+      <ChooseFolder pickFolder={pickFolder} onChosen={setPath} />
       <button
         type="submit"
         class="jp-rootbound-Button jp-mod-primary"

@@ -7,7 +7,7 @@ import { ROLES, type TaskFields, fieldsOf } from '../model/work';
 import type { Work } from '../source/work';
 import { Banner, Button } from './common';
 import { useTrans } from './context';
-import { Choices, Drawer, Field, Submit } from './form';
+import { ChooseFolder, Choices, Drawer, Field, Submit } from './form';
 
 const EMPTY: TaskFields = {
   title: '',
@@ -232,19 +232,7 @@ export function ProjectForm(props: ProjectFormProps): JSX.Element {
     <Drawer label={trans.__('New project')} onClose={onClose} onSubmit={() => void submit()}>
       {problem && <Banner tone="error">{problem.detail}</Banner>}
       {line(trans.__('Folder of a git repository'), 'path', trans.__('/absolute/path'), true)}
-      {pickFolder && (
-        <Button
-          onClick={() => {
-            void pickFolder().then(chosen => {
-              if (chosen !== null) {
-                set({ path: chosen });
-              }
-            });
-          }}
-        >
-          {trans.__('Choose…')}
-        </Button>
-      )}
+      <ChooseFolder pickFolder={pickFolder} onChosen={path => set({ path })} />
       {line(trans.__('Name (default: the folder’s)'), 'name', path.split('/').pop() ?? '')}
       {line(
         trans.__('Command that installs it (may be empty)'),
