@@ -52,6 +52,9 @@ class BatchRequest(Struct, frozen=True):
         Counts from 1; a higher one goes on with a batch that was cut off.
     url, token
         Where the notebook finds the backend, and in whose name.
+    agent_folders, repositories
+        Granted folders, in which agents may write, except in the checkout of a repository that
+        such a folder holds.
     """
 
     batch_id: Annotated[str, Meta(pattern=_UUID)]
@@ -59,6 +62,8 @@ class BatchRequest(Struct, frozen=True):
     notebook: str
     url: str
     token: str
+    agent_folders: list[str]
+    repositories: list[str]
     parameters: dict[str, Any] = {}
     max_parallel: int | None = None
     budget: float | None = None
@@ -93,6 +98,35 @@ def arguments_of(request: BatchRequest, output: Path) -> list[str]:
     if request.budget is not None:
         argv += ["--budget", str(request.budget)]
     return argv
+
+
+def _own_notebook(request: BatchRequest) -> Path:
+    """Return where the notebook really is, which must be where no agent may write.
+
+    It runs with the user's rights, and imports what lies beside it.
+
+    Raises
+    ------
+    RunRefused
+        422.
+    """
+    notebook = Path(request.notebook).resolve()
+    if not notebook.is_file():
+        raise RunRefused(422, "notebook-missing", f"There is no notebook {request.notebook}.")
+    repositories = [Path(path).resolve() for path in request.repositories]
+    for folder in (Path(path).resolve() for path in request.agent_folders):
+        kept = any(
+            notebook.is_relative_to(repository) and repository.is_relative_to(folder)
+            for repository in repositories
+        )
+        if notebook.is_relative_to(folder) and not kept:
+            raise RunRefused(
+                422,
+                "notebook-open-to-agents",
+                f"Agents may write in {folder}, and a batch notebook runs with your rights; "
+                "move it out of the granted folders, or into the repository of a project.",
+            )
+    return notebook
 
 
 def _literal(value: Any) -> str:
@@ -146,7 +180,8 @@ class BatchManager:
         Raises
         ------
         RunRefused
-            422 ``notebook-missing``; 503 when the process cannot be started.
+            422 ``notebook-missing``, ``notebook-open-to-agents``; 503 when the process cannot be
+            started.
         """
         async with self._lock:
             path = self._folder / request.batch_id / "batch.json"
@@ -154,11 +189,8 @@ class BatchManager:
             if record is None or record.launch < request.launch:
                 if request.batch_id in self._live:
                     raise RunRefused(409, "batch-live", "This batch is still at work.")
-                if not await asyncio.to_thread(Path(request.notebook).is_file):
-                    raise RunRefused(
-                        422, "notebook-missing", f"There is no notebook {request.notebook}."
-                    )
-                await self._launch(request, path)
+                notebook = await asyncio.to_thread(_own_notebook, request)
+                await self._launch(msgspec.structs.replace(request, notebook=str(notebook)), path)
         return await self.describe(request.batch_id)
 
     async def _launch(self, request: BatchRequest, path: Path) -> None:

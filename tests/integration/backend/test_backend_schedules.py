@@ -5,14 +5,23 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.utils import timezone
 
 from rootbound_backend.apps.attempts.models import Attempt
+from rootbound_backend.apps.local_access.access_models import AccessRequest
 from rootbound_backend.apps.local_access.models import PMDecomposition, WritableRoot
+from rootbound_backend.apps.local_access.selectors import agent_folders
+from rootbound_backend.apps.projects.models import Project
 from rootbound_backend.apps.schedules import services
 from rootbound_backend.apps.schedules.models import Notice, Schedule, ScheduleRun
 from rootbound_backend.apps.schedules.running import tend_runs
 from rootbound_backend.apps.schedules.services import fire_due
-from tests.integration.backend.backend_support import make_agent, make_project
+from tests.integration.backend.backend_support import (
+    make_agent,
+    make_attempt,
+    make_project,
+    make_task,
+)
 from tests.integration.backend.test_backend_plans import PLAN, report
 
 pytestmark = pytest.mark.django_db
@@ -46,6 +55,14 @@ def make(client, user, **fields):
 def make_batch(client, user, **fields):
     WritableRoot.objects.get_or_create(user=user, path="/srv", canonical_path="/srv")
     return make(client, user, kind="BATCH", notebook="/srv/sample/night.ipynb", **fields)
+
+
+def granted_for_a_task(user):
+    attempt = make_attempt(user, make_task(Project.objects.filter(owner=user).last()))
+    AccessRequest.objects.create(
+        attempt=attempt, run_id=attempt.pk, folder="/data/out", operation="WRITE", status="GRANTED",
+        scope="TASK", granted_folder="/data/out", path="/data/out/x", last_denied_at=timezone.now(),
+    )  # fmt: skip
 
 
 def history(client, schedule):
@@ -92,13 +109,14 @@ def test_a_schedule_is_kept_changed_paused_and_only_its_owners(client, other, us
         ({"prompt": " "}, "needs a prompt"),
         ({"kind": "BATCH", "notebook": "night.ipynb"}, "absolute path of a notebook"),
         ({"kind": "BATCH", "notebook": "/srv/../etc/night.ipynb"}, "absolute path"),
-        ({"kind": "BATCH", "notebook": "/home/night.ipynb"}, "none of the granted folders"),
+        ({"kind": "BATCH", "notebook": "/srv/out/night.ipynb"}, "Agents may write in /srv/out"),
         ({"kind": "BATCH", "parameters": {"a b": 1}}, "cannot be a notebook's parameter"),
         ({"overlap": "SOMETIMES"}, "not a valid choice"),
         ({"crontabs": "x"}, "no such field"),
     ],
 )
 def test_bad_schedules_are_refused_with_one_sentence(client, user, fields, sentence):
+    WritableRoot.objects.create(user=user, path="/srv/out", canonical_path="/srv/out")
     body = {"name": "N", "project_id": str(make_project(user).pk), "kind": "PLAN", "prompt": "Do",
             "crontab": "@daily", **fields}  # fmt: skip
     answer = client.post("/api/schedules/", body)
@@ -168,6 +186,10 @@ def test_a_batch_is_handed_to_the_lda_which_alone_runs_it(client, other, user, l
     (sent,) = lda.bodies("/batches")
     assert sent["parameters"] == {"budget": 1.5, "prompt": "Tidy"}
     assert (sent["notebook"], sent["max_parallel"], sent["launch"]) == (made["notebook"], 2, 1)
+    # What agents may write in is as granted by now, for a task as well; the LDA refuses it there.
+    assert (sent["agent_folders"], sent["repositories"]) == (["/srv"], ["/srv/sample"])
+    granted_for_a_task(user)
+    assert agent_folders(user_id=user.pk)[0] == ["/data/out", "/srv"]
     # The notebook works in its owner's name.
     from rest_framework.test import APIClient
 

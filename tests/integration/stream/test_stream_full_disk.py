@@ -89,7 +89,7 @@ def test_a_full_disk_under_the_database_loses_nothing(stack: LiveStack, small_di
         # 5 MB of rows do not fit into what is left of the log's files for long.
         with pytest.raises(psycopg.Error), database(stack) as connection:
             connection.execute("CREATE TABLE more AS SELECT generate_series(1, 1000000)")
-        # Five seconds are the length of the fault: the database meets checkpoints and retries in it.
+        # The fault is as long as this: the database meets checkpoints and retries in it.
         full_until = time.monotonic() + 5
         while time.monotonic() < full_until:
             _fill(small_disk / "more")

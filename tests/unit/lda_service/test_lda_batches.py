@@ -30,6 +30,7 @@ def request(notebook, mode, **fields):
     facts = {
         "batch_id": str(uuid.uuid4()), "launch": 1, "notebook": str(notebook),
         "url": "http://127.0.0.1:1", "token": "hush", "parameters": {"mode": mode},
+        "agent_folders": [], "repositories": [],
     }  # fmt: skip
     return msgspec.convert({**facts, **fields}, BatchRequest)
 
@@ -94,3 +95,40 @@ async def test_a_batch_runs_once_ends_is_cut_off_and_goes_on(home, tmp_path):
         await after_crash.describe("../outbox")
     await batches.stop()
     await after_crash.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_notebook_that_agents_may_write_is_not_executed(home, tmp_path):
+    batches = BatchManager(
+        load({"ROOTBOUND_HOME": str(home)}), {}, program=(sys.executable, "-c", PROGRAM)
+    )
+    granted, repository, outer = tmp_path / "out", tmp_path / "src/app", tmp_path / "src"
+    for folder in (granted, repository / "out"):
+        folder.mkdir(parents=True)
+    for notebook in (granted / "n.ipynb", repository / "n.ipynb", repository / "out/n.ipynb"):
+        notebook.write_text("{}")
+    (tmp_path / "link.ipynb").symlink_to(granted / "n.ipynb")
+    (tmp_path / "folder").symlink_to(granted)
+
+    async def refused(notebook, *folders):
+        asked = request(
+            notebook, "done", agent_folders=[str(one) for one in folders],
+            repositories=[str(repository)],
+        )  # fmt: skip
+        with pytest.raises(RunRefused, match="Agents may write in") as caught:
+            await batches.submit(asked)
+        assert not (home / "batches" / asked.batch_id).exists()
+        return caught.value.code
+
+    assert await refused(granted / "n.ipynb", granted) == "notebook-open-to-agents"
+    # By whatever name, of the notebook or of the folder.
+    await refused(tmp_path / "link.ipynb", granted)
+    await refused(tmp_path / "folder/n.ipynb", granted)
+    await refused(granted / "n.ipynb", tmp_path / "folder")
+    # A grant within a repository is open to agents, one around it is mapped to worktrees.
+    await refused(repository / "out/n.ipynb", outer, repository / "out")
+    mine = request(
+        repository / "n.ipynb", "done", agent_folders=[str(outer)], repositories=[str(repository)]
+    )
+    await batches.submit(mine)
+    await batches.stop()

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from django.db.models import QuerySet
 
+from rootbound_backend.apps.local_access.access_models import (
+    AccessRequest,
+    AccessScope,
+    AccessStatus,
+)
 from rootbound_backend.apps.local_access.models import (
     PMDecomposition,
     WritableRoot,
@@ -16,8 +22,10 @@ from rootbound_backend.apps.users.models import User
 from rootbound_backend.problems import not_found
 
 __all__ = [
+    "agent_folders",
     "decompositions_of_project",
     "enabled_root_paths",
+    "folder_open_to_agents",
     "get_decomposition",
     "get_root",
     "root_paths_of_project",
@@ -65,6 +73,36 @@ def root_paths_of_project(project: Project) -> list[str]:
         for root in enabled_root_paths(user_id=project.owner_id)
         if own.is_relative_to(root) or not any(_overlaps(root, path) for path in others)
     ]
+
+
+def agent_folders(*, user_id: uuid.UUID) -> tuple[list[str], list[str]]:
+    """Return a user's granted folders, for always or for a task, and the projects' repositories.
+
+    Agents may write in a granted folder, except that one around a repository is mapped to the
+    attempt's worktree: the checkout itself stays the user's.
+    """
+    for_tasks = AccessRequest.objects.filter(
+        attempt__task__project__owner_id=user_id,
+        status=AccessStatus.GRANTED,
+        scope=AccessScope.TASK,
+    ).values_list("granted_folder", flat=True)
+    granted = {*enabled_root_paths(user_id=user_id), *for_tasks}
+    repositories = Project.objects.filter(owner_id=user_id).values_list("repo_path", flat=True)
+    return sorted(granted), sorted(set(repositories))
+
+
+def folder_open_to_agents(
+    path: PurePosixPath, folders: Sequence[str], repositories: Sequence[str]
+) -> str | None:
+    """Return the granted folder in which agents could write a path, or None."""
+    for folder in folders:
+        kept = any(
+            path.is_relative_to(repository) and PurePosixPath(repository).is_relative_to(folder)
+            for repository in repositories
+        )
+        if path.is_relative_to(folder) and not kept:
+            return folder
+    return None
 
 
 def _overlaps(root: str, folder: PurePosixPath) -> bool:

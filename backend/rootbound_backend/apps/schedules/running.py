@@ -19,6 +19,7 @@ from rootbound_backend.apps.attempts.models import LIVE_STATUSES, Attempt
 from rootbound_backend.apps.attempts.services import cancel_attempt, create_attempt
 from rootbound_backend.apps.local_access.decompositions import create_decomposition
 from rootbound_backend.apps.local_access.models import DecompositionStatus
+from rootbound_backend.apps.local_access.selectors import agent_folders
 from rootbound_backend.apps.schedules.models import (
     LIVE_RUN_STATUSES,
     Notice,
@@ -136,6 +137,8 @@ def _launch(run: ScheduleRun) -> None:
     parameters = dict(schedule.parameters)
     if schedule.prompt:
         parameters.setdefault("prompt", schedule.prompt)
+    # As granted now: a folder may have been opened to agents since the schedule was made.
+    folders, repositories = agent_folders(user_id=schedule.owner_id)
     lda_request(
         "POST",
         "/batches",
@@ -143,6 +146,8 @@ def _launch(run: ScheduleRun) -> None:
             "batch_id": str(run.pk),
             "launch": run.launches + 1,
             "notebook": schedule.notebook,
+            "agent_folders": folders,
+            "repositories": repositories,
             "parameters": parameters,
             "max_parallel": schedule.max_parallel,
             "budget": schedule.budget,

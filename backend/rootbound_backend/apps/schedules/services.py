@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from rootbound_backend import queueing
-from rootbound_backend.apps.local_access.selectors import enabled_root_paths
+from rootbound_backend.apps.local_access.selectors import agent_folders, folder_open_to_agents
 from rootbound_backend.apps.projects.selectors import get_project
 from rootbound_backend.apps.schedules.crontab import (
     CrontabError,
@@ -265,10 +265,12 @@ def _check_notebook(schedule: Schedule) -> None:
             field="notebook",
             detail="A schedule of kind BATCH needs the absolute path of a notebook (.ipynb).",
         )
-    # What it executes has the user's rights, so it must lie where only the user lets others write.
-    roots = enabled_root_paths(user_id=schedule.owner_id)
-    if not any(path.is_relative_to(root) for root in roots):
+    # It runs with the user's rights: an agent that could write it would be confined no more.
+    # Said early here; the LDA, which sees where links lead, has the last word at each launch.
+    folder = folder_open_to_agents(path, *agent_folders(user_id=schedule.owner_id))
+    if folder is not None:
         raise InvalidInput(
             field="notebook",
-            detail=f"{path} is in none of the granted folders; grant its folder first.",
+            detail=f"Agents may write in {folder}, and a batch notebook runs with your rights; "
+            "move it out of the granted folders, or into the repository of a project.",
         )
