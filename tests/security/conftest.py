@@ -26,8 +26,8 @@ IS_ROOT = os.geteuid() == 0
 BOOT = (
     "import sys; sys.path[:0] = sys.argv[1:]; from tests.security.attack_worker import main; main()"
 )
-# Root's interpreter may lie where nobody else can go. In a mount namespace of its own that private
-# folder shows the interpreter alone; nobody's permissions are changed.
+# Root's interpreter, and this very clone, may lie where nobody else can go. A mount namespace of its
+# own shows them to the worker at places that everybody can enter; nobody's permissions are changed.
 IN_NAMESPACE = """
 set -eu
 mkdir "$1/python"
@@ -41,6 +41,14 @@ uid="$4"
 shift 4
 exec setpriv --reuid "$uid" --regid "$uid" --clear-groups -- "$@"
 """
+SHOWN = """
+set -eu
+mkdir "$1/code" "$1/packages"
+mount --bind "$2" "$1/code"
+mount --bind "$3" "$1/packages"
+shift 3
+exec "$@"
+"""
 
 
 def _hidden(path: str) -> str:
@@ -49,21 +57,13 @@ def _hidden(path: str) -> str:
     return str(hidden[-1]) if hidden else ""
 
 
-def _code(folder: Path, *, for_others: bool) -> list[str]:
-    """Return where the tests, the LDA's code and what it imports are; readable by anybody."""
-    packages = Path(msgspec.__file__).parents[1]
-    places = [ROOT, ROOT / "lda", packages]
-    if not for_others or not any(_hidden(f"{place}/x") for place in places):
-        return [str(place) for place in places]
-    copy = folder / "code"
-    for place, part in (
-        (ROOT, "tests/security"),
-        (ROOT, "lda/rootbound_lda"),
-        (packages, "msgspec"),
-    ):
-        shutil.copytree(place / part, copy / part)
-    subprocess.run(["chmod", "-R", "a+rX", str(copy)], check=True)
-    return [str(copy), str(copy / "lda")]
+PACKAGES = Path(msgspec.__file__).parents[1]
+
+
+def _code(folder: Path | None) -> list[str]:
+    """Return where the tests, the LDA's code and what it imports are, or are shown in a folder."""
+    code, packages = (ROOT, PACKAGES) if folder is None else (folder / "code", folder / "packages")
+    return [str(code), str(code / "lda"), str(packages)]
 
 
 @dataclass
@@ -84,12 +84,15 @@ class Worker:
         work.mkdir()
         python = os.path.realpath(sys.executable)
         other = self.who == "user" and IS_ROOT
-        command = [python, "-I", "-S", "-c", BOOT, *_code(self.folder, for_others=other)]
+        command = [python, "-I", "-S", "-c", BOOT, *_code(self.folder if other else None)]
         if other:
             os.chown(work, UID, UID)
             prefix = str(Path(python).parents[1])
             places = (str(self.folder), prefix, _hidden(prefix + "/x"), str(UID))
-            command = ["unshare", "--mount", "sh", "-c", IN_NAMESPACE, "sh", *places, *command]
+            shown = ["sh", "-c", SHOWN, "sh", str(self.folder), str(ROOT), str(PACKAGES)]
+            command = [
+                "unshare", "--mount", *shown, "sh", "-c", IN_NAMESPACE, "sh", *places, *command,
+            ]  # fmt: skip
         env = {
             "PATH": os.environ["PATH"],
             "HOME": str(work),

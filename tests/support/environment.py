@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -46,3 +47,8 @@ async def wait_for_async(
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {within_s} s for {what or probe}; last saw {value!r}")
         await asyncio.sleep(0.05)
+
+
+def interruptible() -> None:
+    """Let a child hear Ctrl-C, which a shell has its background jobs ignore; for ``preexec_fn``."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

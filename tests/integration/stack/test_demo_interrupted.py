@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.environment import interruptible
+
 # What the demonstration prints when a gate of its first attempt begins.
 MARK = "gate     install …"
 
@@ -32,6 +34,7 @@ def test_nothing_is_left_after_ctrl_c_and_down(
         text=True,
         env=env,
         start_new_session=True,
+        preexec_fn=interruptible,
     )
     assert demo.stdout is not None
     seen = []

@@ -14,6 +14,7 @@ import pytest
 
 from rootbound import cli
 from rootbound_server_ext.stack import api, doctor, secrets
+from tests.support.environment import interruptible
 
 
 @pytest.fixture
@@ -72,7 +73,9 @@ def test_logs_follow_a_log_that_grows_and_is_rotated(home: Path) -> None:
     log = home / "logs/lda.log"
     log.write_text("old\n")
     argv = [sys.executable, "-m", "rootbound.cli", "logs", "lda", "-f"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, text=True, preexec_fn=interruptible
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "old\n"
         with log.open("a") as file:
