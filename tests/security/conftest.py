@@ -26,8 +26,8 @@ IS_ROOT = os.geteuid() == 0
 BOOT = (
     "import sys; sys.path[:0] = sys.argv[1:]; from tests.security.attack_worker import main; main()"
 )
-# Root's interpreter, and this very clone, may lie where nobody else can go. A mount namespace of its
-# own shows them to the worker at places that everybody can enter; nobody's permissions are changed.
+# Root's interpreter, and this very clone, may lie where nobody else can go. A mount namespace of
+# its own shows them to the worker where everybody can enter; nobody's permissions are changed.
 IN_NAMESPACE = """
 set -eu
 mkdir "$1/python"
