@@ -1,8 +1,8 @@
 """What the sandbox and its audit cost, against the same work without it and against others.
 
 Run it with ``python benchmarks/sandbox.py``; it writes ``benchmarks/results/sandbox.md`` and
-``sandbox.json``. Every round runs every mode of a workload once, so that a change of the
-machine's load meets all of them; the figures are medians.
+``sandbox.json`` after each workload. Every round runs every mode of a workload once, so that a
+change of the machine's load meets all of them; the figures are medians.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from sandbox_modes import Mode, ModeError, Sandlock, modes
+from sandbox_modes import Mode, ModeError, Sandlock, first_command, modes
 from sandbox_work import Work, prepare
 
 from rootbound_lda.outbox import Outbox
@@ -29,7 +29,6 @@ from rootbound_lda.policy import Policy, build_policy
 from rootbound_lda.sandbox import Sandbox
 
 RESULTS = Path(__file__).resolve().parent / "results"
-Figures = dict[str, dict[str, list[float]]]
 
 
 def world(base: Path) -> Policy:
@@ -70,25 +69,31 @@ async def measure(work: Work, every: list[Mode], rounds: int) -> dict[str, list[
     return figures
 
 
-def table(works: list[Work], figures: Figures, names: list[str]) -> str:
-    """Return the medians as one Markdown table; in brackets the ratio to the first mode."""
-    lines = ["| " + " | ".join(["", *(f"{w.name} ({w.unit})" for w in works)]) + " |"]
-    lines.append("|" + "---|" * (len(works) + 1))
-    for name in names:
-        cells = [name]
-        for work in works:
-            values = figures[work.name].get(name)
-            base = statistics.median(figures[work.name][names[0]])
-            if not values:
-                cells.append("-")
-                continue
-            value = statistics.median(values)
-            beside = f" (+{value - base:.1f})" if work.unit in ("ms", "us") else (
-                f" ({value / base:.2f}x)")  # fmt: skip
-            digits = 1 if work.unit in ("ms", "us") else 3
-            cells.append(f"{value:.{digits}f}" + ("" if name == names[0] else beside))
-        lines.append("| " + " | ".join(cells) + " |")
+def table(measured: dict[str, Any]) -> str:
+    """Return the medians as one Markdown table, a row for each workload.
+
+    In brackets stands what comes on top of plain, or the ratio to it.
+    """
+    names = list(dict.fromkeys(name for row in measured.values() for name in row["figures"]))
+    lines = ["| " + " | ".join(["", *names, "load"]) + " |", "|" + "---|" * (len(names) + 2)]
+    for work, row in measured.items():
+        cells = [_cell(row["figures"].get(name), row["figures"]["plain"], row["unit"])
+                 for name in names]  # fmt: skip
+        lines.append(
+            "| " + " | ".join([f"{work} ({row['unit']})", *cells, str(row["load"])]) + " |"
+        )
     return "\n".join(lines)
+
+
+def _cell(values: list[float] | None, plain: list[float], unit: str) -> str:
+    if not values:
+        return "-"
+    value, base = statistics.median(values), statistics.median(plain)
+    small = unit in ("ms", "us")
+    shown = f"{value:.{1 if small else 3}f}"
+    if values is plain:
+        return shown
+    return f"{shown} (+{value - base:.1f})" if small else f"{shown} ({value / base:.2f}x)"
 
 
 def machine() -> dict[str, Any]:
@@ -97,7 +102,6 @@ def machine() -> dict[str, Any]:
         "system": platform.system(), "kernel": platform.release().split("-")[0],
         "machine": platform.machine(), "cores": os.cpu_count(),
         "python": platform.python_version(), "root": os.geteuid() == 0,
-        "load": [round(value, 1) for value in os.getloadavg()],
     }  # fmt: skip
 
 
@@ -124,31 +128,48 @@ async def main() -> None:
         outbox = Outbox(base / "outbox.sqlite3")
         stack.callback(outbox.close)
         every, absent = modes(sandboxes, policy, outbox, options.sandlock)
+        walls = [mode for mode in [await first_command(policy, outbox)] if mode is not None]
         for mode in every:
             if isinstance(mode, Sandlock):
                 stack.callback(mode.close)
         works = prepare(policy.worktree, policy.private_tmp, options.python, options.only)
-        figures: Figures = {}
+        measured: dict[str, Any] = {} if options.dry else earlier()
         for work in works:
             print(work.name, file=sys.stderr)
-            figures[work.name] = await measure(work, every, options.rounds)
-    text = table(works, figures, [mode.name for mode in every])
-    print(text, *absent, sep="\n")
-    if not options.dry:
-        write(text, figures, absent, options.rounds)
+            # A wall of its own is put up once in a run: it is the start that it changes.
+            extra = walls if work.unit == "ms" else []
+            figures = await measure(work, [*every, *extra], options.rounds)
+            measured[work.name] = {"unit": work.unit, "rounds": options.rounds, "figures": figures,
+                                   "load": round(os.getloadavg()[0], 1)}  # fmt: skip
+            # Written after each: what breaks off later keeps what was measured.
+            if not options.dry:
+                write(measured, absent)
+    print(table(measured), *absent, sep="\n")
 
 
-def write(text: str, figures: Figures, absent: list[str], rounds: int) -> None:
+def earlier() -> dict[str, Any]:
+    """Return what was measured before on a machine like this one, workload by workload."""
+    try:
+        data = json.loads((RESULTS / "sandbox.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return dict(data["measured"]) if data["machine"] == machine() else {}
+
+
+def write(measured: dict[str, Any], absent: list[str]) -> None:
+    """Write the table and its figures."""
     facts = machine()
+    rounds = sorted({row["rounds"] for row in measured.values()})
     about = (
-        f"{facts['system']} {facts['kernel']}, {facts['machine']}, {facts['cores']} cores shared "
-        f"with other work (load {facts['load'][0]} at the end), Python {facts['python']}. "
-        f"Medians of {rounds} interleaved rounds; in brackets what comes on top of plain."
+        f"{facts['system']} {facts['kernel']}, {facts['machine']}, {facts['cores']} cores, "
+        f"Python {facts['python']}. Medians of {' or '.join(map(str, rounds))} interleaved rounds; "
+        "in brackets what comes on top of plain, or the ratio to it. Each row was measured side by "
+        "side in one run, at the load that stands at its end."
     )
     RESULTS.mkdir(exist_ok=True)
-    parts = ["# The sandbox and its audit: what they cost", about, text, *absent]
+    parts = ["# The sandbox and its audit: what they cost", about, table(measured), *absent]
     (RESULTS / "sandbox.md").write_text("\n\n".join(parts) + "\n")
-    data = {"machine": facts, "rounds": rounds, "absent": absent, "figures": figures}
+    data = {"machine": facts, "absent": absent, "measured": measured}
     (RESULTS / "sandbox.json").write_text(json.dumps(data, indent=1) + "\n")
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from rootbound_lda.outbox import Outbox
 from rootbound_lda.policy import Policy
 from rootbound_lda.reports import RunAudit
-from rootbound_lda.sandbox import Sandbox, base_env
+from rootbound_lda.sandbox import Sandbox, base_env, probe
 
 TIMEOUT_S = 120.0
 _SANDLOCK = """
@@ -78,6 +78,9 @@ class Ours:
         audit = RunAudit(outbox, name, name)
         self._runner = sandbox.runner(policy, audit)
 
+    async def close(self) -> None:
+        await self._runner.close()
+
     async def run(self, argv: Sequence[str]) -> tuple[float, str]:
         start = time.perf_counter()
         result = await self._runner.run(
@@ -89,6 +92,22 @@ class Ours:
         if result.exit_code:
             raise ModeError(f"{self.name}: {text[-400:]}")
         return spent, text
+
+
+class FirstCommand:
+    """A run's first command where each run stands behind bubblewrap, the wall put up for it."""
+
+    name = "Rootbound, a run's first command, behind bubblewrap"
+
+    def __init__(self, sandbox: Sandbox, policy: Policy, outbox: Outbox) -> None:
+        self._sandbox, self._policy, self._outbox = sandbox, policy, outbox
+
+    async def run(self, argv: Sequence[str]) -> tuple[float, str]:
+        once = Ours(self.name, self._sandbox, self._policy, self._outbox)
+        try:
+            return await once.run(argv)
+        finally:
+            await once.close()
 
 
 class Sandlock:
@@ -156,6 +175,12 @@ def modes(
     else:
         absent.append("strace is not installed (Debian package strace).")
     return found, absent
+
+
+async def first_command(policy: Policy, outbox: Outbox) -> FirstCommand | None:
+    """Return the mode with a wall for each command, where bubblewrap works."""
+    wall = (await probe()).wall
+    return None if wall is None else FirstCommand(Sandbox(wall=wall), policy, outbox)
 
 
 def _bubblewrap(policy: Policy) -> list[str]:
