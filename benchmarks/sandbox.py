@@ -112,11 +112,16 @@ async def main() -> None:
     parser.add_argument("--only", default="", help="workloads whose name holds this")
     parser.add_argument("--python", default=sys.executable, help="an interpreter with pytest")
     parser.add_argument("--fallback", action="store_true", help="also the supervisor in Python")
+    parser.add_argument(
+        "--memory", help="a tmpfs to work in, as a slow disk hides what is compared; marks the rows"
+    )
     parser.add_argument("--dry", action="store_true", help="print the table, write nothing")
     options = parser.parse_args()
     os.environ.setdefault("ROOTBOUND_LDA_READABLE_PATHS", str(Path(options.python).parents[1]))
     async with AsyncExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rootbound-bench-"))
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="rootbound-bench-", dir=options.memory)
+        )
         base = await asyncio.to_thread(Path(folder).resolve)
         policy = world(base)
         sandboxes = {"": Sandbox()}
@@ -139,7 +144,8 @@ async def main() -> None:
             # A wall of its own is put up once in a run: it is the start that it changes.
             extra = walls if work.unit == "ms" else []
             figures = await measure(work, [*every, *extra], options.rounds)
-            measured[work.name] = {"unit": work.unit, "rounds": options.rounds, "figures": figures,
+            name = f"{work.name}, in memory" if options.memory else work.name
+            measured[name] = {"unit": work.unit, "rounds": options.rounds, "figures": figures,
                                    "load": round(os.getloadavg()[0], 1)}  # fmt: skip
             # Written after each: what breaks off later keeps what was measured.
             if not options.dry:
