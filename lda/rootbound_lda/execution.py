@@ -45,7 +45,6 @@ from .worktrees import (
     Repository,
     Worktree,
     add_worktree,
-    changed_paths,
     commit_all,
     diff_size,
     open_repository,
@@ -470,10 +469,7 @@ class Execution:
         self.record.head_commit = commit
         self.save()
         self.reporter(CommitMade(commit, worktree.base_commit, message))
-        size, paths = await asyncio.gather(
-            diff_size(worktree.git, worktree.base_commit, commit),
-            changed_paths(worktree.git, worktree.base_commit, commit),
-        )
+        size, paths = await diff_size(worktree.git, worktree.base_commit, commit)
         tests = [path for path in paths if is_test_file(path)]
         self.reporter(DiffSize(*size, tests))
 

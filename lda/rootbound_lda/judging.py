@@ -35,9 +35,9 @@ class Judge:
     async def install(self) -> None:
         """Give the worktree its own environment, so that tests import the attempt's code."""
         await self._renew_home()
-        at = await self.worktree.git.commit_of("HEAD") or self.worktree.base_commit
         for name, command in gates_of(self.payload.commands):
             if name == "install":
+                at = await self.worktree.git.commit_of("HEAD") or self.worktree.base_commit
                 outcome = await self.keeper.run(name, command, at)
                 if outcome.failure is not None:
                     raise RunFailed(outcome.failure, outcome.sentence, outcome.exit_code)

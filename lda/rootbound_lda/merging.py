@@ -83,9 +83,9 @@ async def merge(repo: Repository, plan: MergePlan) -> Merged:
     GitError
         When git itself fails.
     """
-    base_ref = f"refs/heads/{plan.base_branch}"
+    git, base_ref = repo.git, f"refs/heads/{plan.base_branch}"
     tip, base = await asyncio.gather(
-        repo.git.commit_of(f"refs/heads/{plan.branch}"), repo.git.commit_of(base_ref)
+        git.commit_of(f"refs/heads/{plan.branch}"), git.commit_of(base_ref)
     )
     if tip != plan.head:
         raise MergeRefused(
@@ -95,14 +95,17 @@ async def merge(repo: Repository, plan: MergePlan) -> Merged:
     for _ in range(_TRIES):
         if base is None:
             raise MergeRefused("base-moved", f"The branch {plan.base_branch} does not exist.")
-        done = await _already_merged(repo.git, base, plan.head)
-        if done is not None:
-            return done
-        commit = await _merge_commit(repo.git, base, plan)
-        if await _move(repo.git, plan.base_branch, base, commit):
-            fork = await repo.git.run("merge-base", base, plan.head, ok=(0, 1))
-            return Merged(commit, base, fork.text == base)
-        base = await repo.git.commit_of(base_ref)
+        fork, merged, checkout = await asyncio.gather(
+            _fork(git, base, plan.head),
+            _merge_tree(git, base, plan.head),
+            _checkout_of(git, plan.base_branch),
+        )
+        if fork == plan.head:
+            return await _already_merged(git, base, plan.head)
+        commit = await _merge_commit(git, base, plan, *merged)
+        if await _move(git, plan.base_branch, base, commit, checkout):
+            return Merged(commit, base, fork == base)
+        base = await git.commit_of(base_ref)
     raise MergeRefused(
         "base-moved", f"The branch {plan.base_branch} keeps moving; try again in a moment."
     )
@@ -147,18 +150,13 @@ async def preview(repo: Repository, plan: MergePlan) -> Preview:
     base = await git.commit_of(f"refs/heads/{plan.base_branch}")
     if base is None:
         raise MergeRefused("base-moved", f"The branch {plan.base_branch} does not exist.")
-    merged = await _already_merged(git, base, plan.head) is not None
+    merged = await _fork(git, base, plan.head) == plan.head
     files = [] if merged else (await _merge_tree(git, base, plan.head))[1]
     checkout = await _checkout_of(git, plan.base_branch)
-    dirty = False
-    if checkout is not None:
-        found = await discover(checkout)
-        if found is not None and found.work_tree is not None:
-            status = await found.run(*_STATUS)
-            dirty = bool(status.stdout)
     return Preview(
         plan.base_branch, base, plan.head, await commits_behind(git, plan.base_branch, plan.head),
-        not files, merged, files, str(checkout) if checkout else None, dirty,
+        not files, merged, files, str(checkout.path) if checkout else None,
+        checkout is not None and checkout.dirty,
     )  # fmt: skip
 
 
@@ -171,23 +169,24 @@ async def _merge_tree(git: Git, base: str, head: str) -> tuple[str, list[str]]:
     return tree, sorted(set(names)) if done.code == 1 else []
 
 
-async def _already_merged(git: Git, base: str, head: str) -> Merged | None:
-    """Find the merge of ``head`` on the first-parent line of ``base``."""
-    inside = await git.run("merge-base", "--is-ancestor", head, base, ok=(0, 1))
-    if inside.code != 0:
-        return None
+async def _fork(git: Git, base: str, head: str) -> str:
+    """Return the commit where two lines parted, "" when they have none in common."""
+    return (await git.run("merge-base", base, head, ok=(0, 1))).text
+
+
+async def _already_merged(git: Git, base: str, head: str) -> Merged:
+    """Find the merge of ``head``, which ``base`` holds, on the first-parent line of ``base``."""
     listed = await git.run("rev-list", "--first-parent", "--parents", base, f"^{head}")
     for line in listed.text.splitlines():
         commit, *parents = line.split()
         if len(parents) == 2 and parents[1] == head:
-            fork = await git.run("merge-base", parents[0], head, ok=(0, 1))
-            return Merged(commit, parents[0], fork.text == parents[0])
+            fork = await _fork(git, parents[0], head)
+            return Merged(commit, parents[0], fork == parents[0])
     return Merged(base, base, fast_forward=True)
 
 
-async def _merge_commit(git: Git, base: str, plan: MergePlan) -> str:
-    """Compute the merge on objects only; nothing is visible yet."""
-    tree, files = await _merge_tree(git, base, plan.head)
+async def _merge_commit(git: Git, base: str, plan: MergePlan, tree: str, files: list[str]) -> str:
+    """Make the merge's commit, of objects only; nothing is visible yet."""
     if files:
         raise MergeRefused(
             "merge-conflict",
@@ -203,23 +202,20 @@ async def _merge_commit(git: Git, base: str, plan: MergePlan) -> str:
     return made.text
 
 
-async def _move(git: Git, branch: str, base: str, commit: str) -> bool:
+async def _move(git: Git, branch: str, base: str, commit: str, checkout: _Checkout | None) -> bool:
     """Move the base branch to the merge; false when it was moved by somebody else."""
-    checkout = await _checkout_of(git, branch)
     if checkout is None:
         return await git.update_ref(f"refs/heads/{branch}", commit, base)
-    found = await discover(checkout)
-    if found is None or found.work_tree is None:
-        raise GitError(f"The checkout {checkout} of {branch} is not usable.", 1)
-    found.identity = git.identity
-    status = await found.run(*_STATUS)
-    if status.stdout:
+    if checkout.git is None:
+        raise GitError(f"The checkout {checkout.path} of {branch} is not usable.", 1)
+    if checkout.dirty:
         raise MergeRefused(
             "checkout-dirty",
-            f"{checkout} has uncommitted changes on {branch}; commit or stash them and approve "
-            "again.",
+            f"{checkout.path} has uncommitted changes on {branch}; commit or stash them and "
+            "approve again.",
         )
-    output = await found.run("merge", "--ff-only", "--quiet", commit, ok=(0, 1, 2, 128))
+    checkout.git.identity = git.identity
+    output = await checkout.git.run("merge", "--ff-only", "--quiet", commit, ok=(0, 1, 2, 128))
     if output.code == 0:
         return True
     if await git.commit_of(f"refs/heads/{branch}") != base:
@@ -227,13 +223,33 @@ async def _move(git: Git, branch: str, base: str, commit: str) -> bool:
     said = output.stderr.decode("utf-8", "replace").strip().splitlines()
     raise MergeRefused(
         "checkout-dirty",
-        f"git would overwrite files in {checkout} that are not committed; move them away and "
+        f"git would overwrite files in {checkout.path} that are not committed; move them away and "
         f"approve again ({said[0] if said else 'merge --ff-only failed'}).",
     )
 
 
-async def _checkout_of(git: Git, branch: str) -> Path | None:
-    """Return the folder that has ``branch`` checked out."""
+@dataclass(frozen=True, slots=True)
+class _Checkout:
+    """A folder that has the base branch checked out; without ``git`` it is not usable."""
+
+    path: Path
+    git: Git | None
+    dirty: bool
+
+
+async def _checkout_of(git: Git, branch: str) -> _Checkout | None:
+    """Look at the folder that has ``branch`` checked out, if one has."""
+    path = await _where_checked_out(git, branch)
+    if path is None:
+        return None
+    found = await discover(path)
+    if found is None or found.work_tree is None:
+        return _Checkout(path, None, dirty=False)
+    status = await found.run(*_STATUS)
+    return _Checkout(path, found, dirty=bool(status.stdout))
+
+
+async def _where_checked_out(git: Git, branch: str) -> Path | None:
     listed = await git.run("worktree", "list", "--porcelain", "-z")
     path: str | None = None
     for line in listed.stdout.decode("utf-8", "surrogateescape").split("\0"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from dataclasses import dataclass
@@ -239,8 +240,18 @@ class RunManager:
                 if not self._closing:
                     self.tender.wake()
                 if not execution.suspended:
-                    self._services.outbox.set_live(attempt, live=False)
+                    self._conclude(attempt)
             self.shipper.wake(attempt)
+
+    def _conclude(self, attempt: str) -> None:
+        """Note that a run is over; once its end is on the disk, that leaves at once."""
+        loop = asyncio.get_running_loop()
+
+        def noted(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the next process sends it
+                loop.call_soon_threadsafe(self.shipper.hasten, attempt)
+
+        self._services.outbox.set_live(attempt, live=False).add_done_callback(noted)
 
     async def _silence(self, attempt: str) -> None:
         """Kill a run that another one takes the place of; it reports nothing more."""

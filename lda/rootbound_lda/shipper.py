@@ -96,6 +96,7 @@ class Shipper:
         self._heartbeat_s = heartbeat_s
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
+        self._at_once: dict[str, asyncio.Event] = {}
         self._paces: dict[str, Pace] = {}
         self._answered = asyncio.Event()
         self._slots = asyncio.Semaphore(MAX_POSTS)
@@ -130,6 +131,11 @@ class Shipper:
         task = self._tasks.get(owner)
         if task is None or task.done():
             self._tasks[owner] = asyncio.create_task(self._ship(owner), name=f"ship {owner}")
+
+    def hasten(self, owner: str) -> None:
+        """Send what there is without waiting for more: the run has ended."""
+        self._at_once.setdefault(owner, asyncio.Event()).set()
+        self.wake(owner)
 
     async def drain(self, owner: str | None = None, timeout_s: float = 5.0) -> bool:
         """Wait until everything (of one owner) is acknowledged.
@@ -167,7 +173,8 @@ class Shipper:
         """Send one owner's rows and heartbeats until there is nothing left to say."""
         wake = self._wakes[name]
         pace = self._paces.setdefault(name, Pace())
-        failures, last_post, hurry = 0, 0.0, False
+        # A run that begins was just handed over: its first heartbeat is not due yet.
+        failures, last_post, heard, hurry = 0, 0.0, time.monotonic(), False
         while True:
             with contextlib.suppress(TimeoutError):
                 # Not wait_for, which can swallow a cancellation.
@@ -176,11 +183,11 @@ class Shipper:
             wake.clear()
             if not hurry:
                 # The first row after a pause leaves at once, the next ones together.
-                await asyncio.sleep(max(0.0, COALESCE_S - (time.monotonic() - last_post)))
+                await self._gather(name, COALESCE_S - (time.monotonic() - last_post))
             owner = await asyncio.to_thread(self._outbox.owner, name)
             if owner is None or owner.fenced:
                 return
-            due = owner.live and time.monotonic() - last_post >= self._heartbeat_s
+            due = owner.live and time.monotonic() - heard >= self._heartbeat_s
             try:
                 sent = await self._round(owner, pace, heartbeat=due)
             except _RetryLaterError as error:
@@ -197,13 +204,21 @@ class Shipper:
                 self._answered.set()
                 self._answered = asyncio.Event()
             if sent is not None:
-                last_post = time.monotonic()
+                last_post = heard = time.monotonic()
             # A full batch is followed by the next one at once.
             hurry = sent is not None and sent >= min(pace.rows, FIRST_BATCH_ROWS)
             if sent:
                 wake.set()
             elif not owner.live and not wake.is_set():
                 return
+
+    async def _gather(self, name: str, delay_s: float) -> None:
+        """Let rows come together, unless they are the last ones."""
+        at_once = self._at_once.setdefault(name, asyncio.Event())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, delay_s)):
+                await at_once.wait()
+        at_once.clear()
 
     async def _back_off(self, delay_s: float) -> None:
         """Wait before the next try, or until the backend answers somebody else."""

@@ -100,7 +100,7 @@ async def open_repository(path: str) -> Repository:
     folder = await asyncio.to_thread(_folder, path)
     if folder is None:
         raise RepoRefused("repo-missing", f"There is no folder {path}; check the path.")
-    found = await discover(folder)
+    found, identity = await asyncio.gather(discover(folder), user_identity(folder))
     if found is None:
         raise RepoRefused(
             "repo-not-git", f"{path} is not in a git repository; run `git init` there first."
@@ -111,10 +111,7 @@ async def open_repository(path: str) -> Repository:
         )
     git = Git(found.common_dir, None, found.common_dir)
     own = Git(found.git_dir, None, found.common_dir)
-    said, identity = await asyncio.gather(
-        own.run("rev-parse", "HEAD^{commit}", "--symbolic-full-name", "HEAD", ok=(0, 128)),
-        user_identity(folder),
-    )
+    said = await own.run("rev-parse", "HEAD^{commit}", "--symbolic-full-name", "HEAD", ok=(0, 128))
     head, _, ref = said.text.partition("\n")
     if said.code != 0:
         raise RepoRefused("repo-empty", f"{path} has no commit yet; commit something first.")
@@ -143,7 +140,8 @@ async def resolve_base(repo: Repository, base_ref: str, base_commit: str | None)
         ``base-unknown`` when the repository has no such branch or commit.
     """
     name = base_ref.removeprefix("refs/heads/")
-    tip = await repo.git.commit_of(f"refs/heads/{name}")
+    checked_out = name == repo.default_branch
+    tip = repo.head_commit if checked_out else await repo.git.commit_of(f"refs/heads/{name}")
     branch = name if tip else repo.default_branch
     commit = await repo.git.commit_of(base_commit) if base_commit else tip
     if commit is None and base_commit is None:
@@ -218,7 +216,8 @@ async def remove_worktree(git: Git, path: Path) -> None:
         task = asyncio.create_task(asyncio.to_thread(delete_tree, trash))
         _DELETIONS.add(task)
         task.add_done_callback(_DELETIONS.discard)
-    await git.run("worktree", "unlock", str(path), ok=(0, 128))
+    # What `git worktree unlock` does; it is a file of git's documented layout.
+    (git.common_dir / "worktrees" / path.name / "locked").unlink(missing_ok=True)
     await git.run("worktree", "prune", "--expire=now")
 
 
@@ -329,19 +328,15 @@ async def clean(worktree: Worktree) -> None:
     await worktree.git.run("clean", "-ffdxq")
 
 
-async def diff_size(git: Git, base: str, head: str) -> tuple[int, int, int]:
-    """Return the number of files, added and deleted lines between two commits."""
+async def diff_size(git: Git, base: str, head: str) -> tuple[tuple[int, int, int], list[str]]:
+    """Return the number of files, added and deleted lines between two commits, and the paths.
+
+    A renamed file counts once and has two paths.
+    """
     output = await git.run("diff", "--numstat", "-z", *_DIFF, base, head)
-    rows = [row.split(b"\t", 2) for row in output.stdout.split(b"\0") if row.count(b"\t") == 2]
-    added = sum(int(row[0]) for row in rows if row[0] != b"-")
-    deleted = sum(int(row[1]) for row in rows if row[1] != b"-")
-    return len(rows), added, deleted
-
-
-async def changed_paths(git: Git, base: str, head: str) -> list[str]:
-    """Return the paths that differ between two commits."""
-    output = await git.run("diff", "--name-only", "-z", "--no-renames", base, head)
-    return [name for name in output.stdout.decode("utf-8", "replace").split("\0") if name]
+    rows = list(_numstat(output.stdout))
+    size = len(rows), sum(row[0] or 0 for row in rows), sum(row[1] or 0 for row in rows)
+    return size, [path for row in rows for path in row[2]]
 
 
 _DIFF: Final = ("--no-ext-diff", "--no-textconv", "--no-color", "--find-renames")
@@ -391,7 +386,7 @@ def _changed_files(raw: bytes, numbers: bytes) -> list[dict[str, Any]]:
         first = os.fsdecode(next(fields))
         old = first if letter in "RC" else None
         path = os.fsdecode(next(fields)) if old is not None else first
-        added, deleted = next(sizes, (None, None))
+        added, deleted, _ = next(sizes, (None, None, []))
         files.append(
             {
                 "path": _printable(path),
@@ -411,17 +406,18 @@ def _printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _numstat(numbers: bytes) -> Iterator[Any]:
-    """Yield added and deleted lines per file; ``None`` for a binary one."""
+def _numstat(numbers: bytes) -> Iterator[tuple[int | None, int | None, list[str]]]:
+    """Yield added and deleted lines per file, ``None`` for a binary one, and its paths."""
     fields = iter(numbers.split(b"\0"))
     for row in fields:
         if row.count(b"\t") < 2:
             continue
         added, deleted, path = row.split(b"\t", 2)
-        if not path:  # a rename: old and new path follow
-            next(fields, None)
-            next(fields, None)
-        yield (None, None) if added == b"-" else (int(added), int(deleted))
+        # Of a rename, the old and the new path follow.
+        paths = [path] if path else [next(fields, b""), next(fields, b"")]
+        names = [name.decode("utf-8", "replace") for name in paths]
+        binary = added == b"-"
+        yield None if binary else int(added), None if binary else int(deleted), names
 
 
 def _within_limits(files: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, cast
 
+import httpx2
 from pydantic_ai.models import Model
 from pydantic_ai.profiles import InlineDefsJsonSchemaTransformer
 from pydantic_ai.profiles.openai import OpenAIModelProfile
@@ -18,6 +21,9 @@ from ..wire import AgentConfig
 
 READ_GAP_S: Final = 120
 """Seconds without a byte after which a request counts as dead."""
+
+CONNECT_S: Final = 5
+"""Seconds that a connection may take."""
 
 DEFAULT_MAX_TOKENS: Final = 16_384
 DEFAULT_URLS: Final = {
@@ -70,13 +76,30 @@ async def open_model(
         **chosen,
     }
     build = _glm if config.provider == "GLM" else _gemini
-    model, extra = build(config, key, url.rstrip("/"))
     window = int(config.settings.get("context_window") or _WINDOWS[config.provider])
-    async with model:
+    timeout = httpx2.Timeout(READ_GAP_S, connect=CONNECT_S)
+    async with httpx2.AsyncClient(
+        timeout=timeout, verify=_authorities(), event_hooks={"request": [_connect_soon]}
+    ) as http:
+        model, extra = build(config, key, url.rstrip("/"), http)
         yield Codec(model, cast(ModelSettings, {**settings, **extra}), window)
 
 
-def _glm(config: AgentConfig, key: str, url: str) -> tuple[Model[Any], dict[str, Any]]:
+async def _connect_soon(request: httpx2.Request) -> None:
+    """Bound the connection: the SDKs give all phases of a request the timeout of its answer."""
+    phases = request.extensions["timeout"]
+    request.extensions = {**request.extensions, "timeout": {**phases, "connect": CONNECT_S}}
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Read the certificates of authorities once; each agent's client would take 20 ms for it."""
+    return httpx2.create_ssl_context()
+
+
+def _glm(
+    config: AgentConfig, key: str, url: str, http: httpx2.AsyncClient
+) -> tuple[Model[Any], dict[str, Any]]:
     from pydantic_ai.models.zai import ZaiModel
 
     # The library knows some GLM names only; without this it ignores thinking for the others.
@@ -87,15 +110,30 @@ def _glm(config: AgentConfig, key: str, url: str) -> tuple[Model[Any], dict[str,
         json_schema_transformer=InlineDefsJsonSchemaTransformer,
     )
     profile.update({"supports_forced_tool_choice": False})
-    model = ZaiModel(config.model, provider=ZaiProvider(api_key=key, base_url=url), profile=profile)
+    provider = ZaiProvider(api_key=key, base_url=url, http_client=http)
+    model = ZaiModel(config.model, provider=provider, profile=profile)
     thinking = bool(config.settings.get("thinking", True))
     return model, {"thinking": thinking, "extra_body": {"tool_stream": True}}
 
 
-def _gemini(config: AgentConfig, key: str, url: str) -> tuple[Model[Any], dict[str, Any]]:
+def _gemini(
+    config: AgentConfig, key: str, url: str, http: httpx2.AsyncClient
+) -> tuple[Model[Any], dict[str, Any]]:
+    from google.genai import Client
+    from google.genai.types import HttpOptions
     from pydantic_ai.models.google import GoogleModel
 
-    model = GoogleModel(config.model, provider=GoogleProvider(api_key=key, base_url=url))
+    tls = _authorities()
+    options = HttpOptions(
+        base_url=url,
+        timeout=READ_GAP_S * 1000,
+        httpx_async_client=http,
+        # Of clients that are never used; without these each reads all certificates.
+        client_args={"verify": tls},
+        async_client_args={"verify": tls, "ssl": tls},
+    )
+    client = Client(vertexai=False, api_key=key, http_options=options)
+    model = GoogleModel(config.model, provider=GoogleProvider(client=client))
     if config.settings.get("thinking", True) is False:
         return model, {"thinking": False}
     if "2.5" not in config.model:
