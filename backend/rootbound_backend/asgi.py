@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import sys
@@ -19,9 +20,14 @@ django.setup(set_prefix=False)
 from asgiref.sync import ThreadSensitiveContext, sync_to_async  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import WebsocketDenier  # noqa: E402
-from django.core.handlers.asgi import ASGIHandler, ASGIRequest  # noqa: E402
+from django.core.exceptions import RequestAborted  # noqa: E402
+from django.core.handlers.asgi import (  # noqa: E402
+    ASGIHandler,
+    ASGIRequest,
+    get_script_prefix,
+)
 from django.http import HttpResponseBase  # noqa: E402
-from django.urls import path, re_path  # noqa: E402
+from django.urls import path, re_path, set_script_prefix  # noqa: E402
 
 from rootbound_backend.apps.attempts.consumers import AttemptConsumer  # noqa: E402
 from rootbound_backend.apps.projects.consumers import ProjectConsumer  # noqa: E402
@@ -61,9 +67,48 @@ class LaneHandler(ASGIHandler):
         """Build the synchronous chain, which then runs in one piece on its lane."""
         super().load_middleware(is_async=False)
 
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request with one hop to its lane.
+
+        Django itself hops three times: before the request to close connections that are closed
+        already, for the view, and after the answer to close them.
+        """
+        try:
+            body = await self.read_body(receive)
+        except RequestAborted:
+            return
+        with body:
+            set_script_prefix(get_script_prefix(scope))
+            request, refusal = self.create_request(scope, body)
+            response: Any = await self.run_get_response(request) if request else refusal
+            if response.streaming:
+                await self._stream(response, receive, send)
+            else:
+                await self.send_response(response, send)
+
     async def get_response_async(self, request: ASGIRequest) -> HttpResponseBase:  # type: ignore[override]
         """Run middleware and view on the request's lane."""
-        return await sync_to_async(self.get_response, thread_sensitive=True)(request)
+        return await sync_to_async(self._answer, thread_sensitive=True)(request)
+
+    def _answer(self, request: ASGIRequest) -> HttpResponseBase:
+        response: HttpResponseBase = self.get_response(request)
+        if not response.streaming:
+            response.close()  # gives the database's connection back; the content stays
+        return response
+
+    async def _stream(self, response: HttpResponseBase, receive: Any, send: Any) -> None:
+        """Send block after block until the end, or until the client is gone."""
+        sending = asyncio.create_task(self.send_response(response, send))
+        leaving = asyncio.create_task(self.listen_for_disconnect(receive))
+        try:
+            await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+            await sync_to_async(response.close)()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request on the least busy lane."""

@@ -12,7 +12,6 @@ import django.db
 import msgspec
 from django.db import connection
 from psycopg import DataError
-from psycopg.types.json import Jsonb
 
 from rootbound_backend.problems import Problem
 
@@ -120,9 +119,9 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def raw_json(raw: msgspec.Raw | bytes) -> Jsonb:
-    """Wrap encoded JSON so that COPY takes it as it is."""
-    return Jsonb(raw, dumps=bytes)
+def raw_json(raw: msgspec.Raw | bytes) -> bytes:
+    """Return encoded JSON as COPY takes it for a ``jsonb``: the format's version, then the text."""
+    return b"\x01" + bytes(raw)
 
 
 def copy_rows(
@@ -135,7 +134,7 @@ def copy_rows(
     table, columns
         Names of ours, never of a request.
     types
-        PostgreSQL type of each column.
+        PostgreSQL type of each column; values of ``jsonb`` come from `raw_json`.
     rows
         One value per column and row.
 
@@ -146,7 +145,8 @@ def copy_rows(
     """
     statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
     with refusing_unstorable(), connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(types)
+        # Encoded by us: psycopg's way to a jsonb takes a third of the time of a whole row.
+        copy.set_types(["bytea" if kind == "jsonb" else kind for kind in types])
         for row in rows:
             copy.write_row(row)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -11,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from rootbound.testing.script import ToolCall, Turn
+from tests.integration.stream.stream_reporting import database, ingest_token
 from tests.support.accessibility import serious_findings
 from tests.support.environment import wait_for
 from tests.support.lab import TOKEN, Lab, open_lab, run_command, running_lab, screenshot
@@ -220,6 +223,60 @@ def test_work_is_told_in_status_bar_running_list_and_notification(
     expect(toast).to_be_visible(timeout=20_000)
     toast.get_by_role("button", name="Open").click()
     expect(page.locator(f"#rootbound-attempt-{quick}")).to_be_visible()
+
+
+def test_a_late_stream_and_a_nearly_full_project_say_so(page: Page, live: LiveStack) -> None:
+    project = live.make_project("Nearly full", retention={"max_mb": 1})
+    task = live.make_task(project, "Report late")
+    attempt_id = live.call("POST", f"/api/tasks/{task['id']}/attempts/", {}, expect=201)["id"]
+    live.call("POST", f"/api/attempts/{attempt_id}/cancel/", {})
+    live.wait_for_attempt(attempt_id)
+    with database(live) as connection:
+        # Reported for by this test from here on, as by an LDA that comes late.
+        ((generation, seq),) = connection.execute(
+            "UPDATE attempts_attempt SET status = 'RUNNING', failure = NULL, completed_at = NULL, "
+            "lease_generation = lease_generation + 1, handed_over_at = now(), "
+            "lease_expires_at = now() + interval '1 hour' WHERE id = %s "
+            "RETURNING lease_generation, last_source_seq",
+            [attempt_id],
+        ).fetchall()
+    run_command(page, "rootbound:open-attempt", attemptId=attempt_id)
+    view = page.locator(f"#rootbound-attempt-{attempt_id} .jp-rootbound").first
+    expect(view).to_contain_text("Live")
+
+    def report(text: str, ago_s: float = 0.0) -> None:
+        nonlocal seq
+        seq += 1
+        at = datetime.fromtimestamp(time.time() - ago_s, UTC).isoformat()
+        row = {
+            "seq": seq,
+            "timestamp": at,
+            "type": "LOG",
+            "payload": {"kind": "notice", "text": text},
+        }
+        token = ingest_token(live, attempt_id, generation)
+        httpx.post(
+            f"{live.url}/api/attempts/{attempt_id}/events/",
+            json=[row],
+            headers={"Authorization": f"Bearer {token}"},
+            trust_env=False,
+        ).raise_for_status()
+
+    report("It is late.", ago_s=75)
+    late = view.get_by_role("status").filter(has_text=re.compile(r"1 min 1\d s behind"))
+    expect(late).to_be_visible()
+    screenshot(page, "stream-late")
+    # It is not late any more once nothing late has come for a while.
+    expect(late).to_have_count(0, timeout=20_000)
+    for _ in range(4):
+        report("x" * 225_000)
+    services = panel(page, "open-status")
+    services.get_by_role("button", name="Read again").click()
+    full = services.get_by_text(re.compile(r"Nearly full takes .* of the .* it may"))
+    expect(full).to_be_visible()
+    services.get_by_text("Disk", exact=True).scroll_into_view_if_needed()
+    screenshot(page, "services-nearly-full")
+    live.call("POST", f"/api/attempts/{attempt_id}/cancel/", {})
 
 
 def test_service_is_restarted_and_views_recover(page: Page) -> None:

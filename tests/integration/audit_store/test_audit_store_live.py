@@ -161,6 +161,14 @@ def test_an_export_waits_for_a_client_that_does_not_read(live: LiveStack) -> Non
                 wait_for(stands_still, what="the query to wait for its client")
                 assert (seen[-1] or 0) < 40_000
                 assert sum(block.count(b"\n") for block in answer.iter_bytes()) == 40_000
+
+            # A client that goes away ends its query.
+            with live.http.stream(
+                "GET", "/api/audit/logs/?format=ndjson&since=2099-01-01T00:00:00Z"
+            ) as answer:
+                next(answer.iter_bytes())
+                assert _progress(connection) is not None
+            wait_for(lambda: _progress(connection) is None, what="the query to end")
         finally:
             connection.execute(f"DROP TABLE {name}")
 

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
 import { mountAttemptStream } from '../src/mount';
 import type { EventSink } from '../src/source/source';
@@ -102,6 +102,30 @@ test('a long stream keeps few rows in the document', async () => {
   );
   await eventually(() => expect(host?.querySelector('[data-row]')).not.toBeNull());
   expect(host.querySelectorAll('[data-row]').length).toBeLessThan(100);
+});
+
+test('a late stream says so until it has caught up', async () => {
+  host = document.createElement('div');
+  document.body.append(host);
+  unmount = mountAttemptStream(host, source, 'a1');
+  await eventually(() => expect(source.eventSink).not.toBeNull());
+  const told = (): string => host?.querySelector('header')?.textContent ?? '';
+  source.eventSink?.lag?.(75);
+  await eventually(() => expect(told()).toContain('1 min 15 s behind'));
+  source.eventSink?.lag?.(0);
+  await eventually(() => expect(told()).not.toContain('behind'));
+
+  // Nothing came since: what was late is here now.
+  vi.useFakeTimers();
+  try {
+    source.eventSink?.lag?.(3);
+    await vi.advanceTimersByTimeAsync(4000);
+    expect(told()).toContain('3.0 s behind');
+    await vi.advanceTimersByTimeAsync(2000);
+    expect(told()).not.toContain('behind');
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test('a STATUS event brings the attempt’s new state into the header', async () => {

@@ -68,7 +68,7 @@ export function Stack({ store, source, machine, openRoots, openGuide }: StackPro
             onStart={() => void act(() => source.startStack())}
           />
         )}
-        {status && machine && live && <Disk machine={machine} />}
+        {status && machine && live && <Disk machine={machine} asOf={status} />}
         {status?.local_access && (
           <>
             <h3 class="jp-rootbound-Heading">{trans.__('Confinement of agents')}</h3>
@@ -244,13 +244,14 @@ function Log({ name, machine }: { name: string; machine: Machine }): JSX.Element
   );
 }
 
-function Disk({ machine }: { machine: Machine }): JSX.Element | null {
+/** What is used and free, read again with the services. */
+function Disk({ machine, asOf }: { machine: Machine; asOf: StackStatus }): JSX.Element | null {
   const trans = useTrans();
   const [use, setUse] = useState<DiskUse | null>(null);
   useEffect(() => {
     // Without the backend there is nothing to show here; the services say why.
     machine.diskUse().then(setUse, () => undefined);
-  }, []);
+  }, [machine, asOf]);
   if (!use) {
     return null;
   }
@@ -266,13 +267,15 @@ function Disk({ machine }: { machine: Machine }): JSX.Element | null {
           bytes(use.disk.total_bytes)
         )}{' '}
         <span class="jp-rootbound-Muted">
-          {parts.map(([name, size]) => `${name} ${bytes(size)}`).join(', ')}
+          {parts.length > 0
+            ? parts.map(([name, size]) => `${name} ${bytes(size)}`).join(', ')
+            : trans.__('What is used was not measured yet.')}
         </span>
       </p>
       {full.map(project => (
         <p key={project.id} class="jp-rootbound-Failure">
           {trans.__(
-            '%1 takes %2 of the %3 it may.',
+            '%1 takes %2 of the %3 it may; once full, it starts no more attempts.',
             project.name,
             bytes(project.event_bytes + project.file_bytes),
             bytes(project.max_bytes ?? 0)

@@ -12,6 +12,9 @@ const RETRY_S = 2;
 // A burst of events asks for the attempt once.
 const REFRESH_DELAY_MS = 150;
 
+// How long a stream counts as late after its last late frame, in milliseconds.
+const LAG_SHOWN_MS = 5000;
+
 /** State of one attempt's stream. */
 export class StreamStore {
   readonly attempt = signal<Attempt | null>(null);
@@ -43,6 +46,7 @@ export class StreamStore {
   private stopWatching: Dispose | null = null;
   private retry: ReturnType<typeof setTimeout> | undefined;
   private refreshSoon: ReturnType<typeof setTimeout> | undefined;
+  private caughtUp: ReturnType<typeof setTimeout> | undefined;
   private disposed = false;
 
   constructor(
@@ -66,9 +70,7 @@ export class StreamStore {
       attempt: attempt => {
         this.attempt.value = attempt;
       },
-      lag: seconds => {
-        this.lag.value = seconds;
-      },
+      lag: seconds => this.setLag(seconds),
       link: link => {
         this.link.value = link;
       },
@@ -138,8 +140,20 @@ export class StreamStore {
     this.disposed = true;
     clearTimeout(this.retry);
     clearTimeout(this.refreshSoon);
+    clearTimeout(this.caughtUp);
     this.stopWatching?.();
     this.stopWatching = null;
+  }
+
+  /** Note how late the newest event was; what is quiet since is not late any more. */
+  private setLag(seconds: number): void {
+    clearTimeout(this.caughtUp);
+    this.lag.value = seconds;
+    if (seconds > 0) {
+      this.caughtUp = setTimeout(() => {
+        this.lag.value = 0;
+      }, LAG_SHOWN_MS);
+    }
   }
 
   private async refresh(): Promise<void> {
