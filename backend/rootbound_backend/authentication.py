@@ -11,6 +11,7 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from rootbound_backend.apps.local_access.kernel_scope import KernelGrant, refusal_of_kernel
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.apps.users.services import ensure_user
 from rootbound_backend.problems import Problem
@@ -73,17 +74,25 @@ class IdentityAuthentication(BaseAuthentication):
 
 
 class BearerAuthentication(BaseAuthentication):
-    """A headless token of `rootbound token`."""
+    """A headless token of `rootbound token`, or that of a confined kernel."""
 
-    def authenticate(self, request: Request) -> tuple[User, None] | None:
+    def authenticate(self, request: Request) -> tuple[User, KernelGrant | None] | None:
         """Return the user, or None when there is no bearer token."""
         token = _bearer(request)
         if token is None:
             return None
         try:
-            return _active(ensure_user(username=verify_api_token(token))), None
+            username, session_id = verify_api_token(token)
+            grant = None if session_id is None else KernelGrant.of(session_id)
         except TokenRefusedError as error:
             raise exceptions.AuthenticationFailed(str(error)) from error
+        if grant is not None:
+            match = request.resolver_match
+            view = match.url_name if match else None
+            refusal = refusal_of_kernel(grant, request.method or "", view)
+            if refusal is not None:
+                raise exceptions.PermissionDenied(refusal)
+        return _active(ensure_user(username=username)), grant
 
     def authenticate_header(self, request: Request) -> str:
         """Return the challenge of a 401."""
@@ -142,7 +151,10 @@ def user_for_websocket(headers: Iterable[tuple[bytes, bytes]], *, path: str) -> 
         if identity is not None:
             username, name = verify_identity(identity.decode("latin-1"), method="GET", path=path)
         elif len(authorization) == 2 and authorization[0].lower() == b"bearer":
-            username, name = verify_api_token(authorization[1].decode("latin-1")), ""
+            username, session_id = verify_api_token(authorization[1].decode("latin-1"))
+            name = ""
+            if session_id is not None:
+                KernelGrant.of(session_id)
         else:
             return None
         user = ensure_user(username=username, name=name)

@@ -21,6 +21,7 @@ __all__ = [
     "TokenRefusedError",
     "issue_api_token",
     "issue_ingest_token",
+    "issue_kernel_token",
     "sign_lda_request",
     "verify_api_token",
     "verify_identity",
@@ -30,6 +31,9 @@ __all__ = [
 
 INGEST_TOKEN_TTL_S = 7 * 24 * 3600
 """Life of an ingest token, in seconds: an outbox may have to wait for us for days."""
+
+KERNEL_TOKEN_TTL_S = 30 * 24 * 3600
+"""Longest life of a kernel's token, in seconds; it ends with the kernel."""
 
 IDENTITY_MAX_AGE_S = 60
 """Longest life of an identity header, in seconds."""
@@ -49,8 +53,8 @@ class IngestGrant:
     Attributes
     ----------
     run_id
-        The run, which has the id of its attempt or decomposition.
-    attempt_id, decomposition_id
+        The run, which has the id of its attempt, decomposition or kernel session.
+    attempt_id, decomposition_id, kernel_session_id
         Exactly one of them is set.
     user_id
         Owner of the run.
@@ -63,6 +67,7 @@ class IngestGrant:
     decomposition_id: uuid.UUID | None
     user_id: uuid.UUID
     lease_generation: int
+    kernel_session_id: uuid.UUID | None = None
 
 
 @functools.lru_cache(maxsize=8)
@@ -108,18 +113,20 @@ def _decode(token: str, key: str, *, issuer: str, audience: str, require: list[s
         ) from error
 
 
-def verify_api_token(token: str) -> str:
-    """Return the username of a headless token.
+def verify_api_token(token: str) -> tuple[str, uuid.UUID | None]:
+    """Return the username of a token for the API, and the confined kernel that it was given to.
 
     Raises
     ------
     TokenRefusedError
-        When it is not a valid token of scope ``api``.
+        When it is not a valid token of scope ``api`` or ``kernel``.
     """
-    username, scopes = _bearer_claims(token)
-    if "api" not in scopes:
+    username, scopes, session_id = _bearer_claims(token)
+    if "api" in scopes:
+        return username, None
+    if "kernel" not in scopes or session_id is None:
         raise TokenRefusedError("The token is not meant for the API; run `rootbound token`.")
-    return username
+    return username, session_id
 
 
 def verify_mcp_token(token: str) -> tuple[str, frozenset[str]]:
@@ -130,7 +137,7 @@ def verify_mcp_token(token: str) -> tuple[str, frozenset[str]]:
     TokenRefusedError
         When it is not valid, or has none of the scopes ``api`` and ``mcp:...``.
     """
-    username, scopes = _bearer_claims(token)
+    username, scopes, _ = _bearer_claims(token)
     if not any(scope == "api" or scope.startswith("mcp:") for scope in scopes):
         raise TokenRefusedError(
             "The token is not meant for MCP; run `rootbound token --scope mcp:read,mcp:write`."
@@ -138,7 +145,7 @@ def verify_mcp_token(token: str) -> tuple[str, frozenset[str]]:
     return username, scopes
 
 
-def _bearer_claims(token: str) -> tuple[str, frozenset[str]]:
+def _bearer_claims(token: str) -> tuple[str, frozenset[str], uuid.UUID | None]:
     claims = _decode(
         token,
         _secret("django.key"),
@@ -146,7 +153,11 @@ def _bearer_claims(token: str) -> tuple[str, frozenset[str]]:
         audience="rootbound-api",
         require=["sub"],
     )
-    return str(claims["sub"]), frozenset(str(claims.get("scope", "")).split())
+    try:
+        session_id = _uuid(claims.get("session"))
+    except ValueError as error:
+        raise TokenRefusedError("The token is damaged.") from error
+    return str(claims["sub"]), frozenset(str(claims.get("scope", "")).split()), session_id
 
 
 def issue_api_token(*, username: str, ttl_s: int) -> str:
@@ -167,6 +178,29 @@ def issue_api_token(*, username: str, ttl_s: int) -> str:
         "iat": now,
         "exp": now + ttl_s,
         "scope": "api",
+    }
+    return jwt.encode(claims, _secret("django.key"), algorithm="HS256")
+
+
+def issue_kernel_token(*, username: str, session_id: uuid.UUID) -> str:
+    """Return the token of a confined kernel: good while it lives, and for what a kernel may.
+
+    Parameters
+    ----------
+    username
+        The user.
+    session_id
+        The kernel's session.
+    """
+    now = int(time.time())
+    claims = {
+        "iss": "rootbound",
+        "aud": "rootbound-api",
+        "sub": username,
+        "iat": now,
+        "exp": now + KERNEL_TOKEN_TTL_S,
+        "scope": "kernel",
+        "session": str(session_id),
     }
     return jwt.encode(claims, _secret("django.key"), algorithm="HS256")
 
@@ -206,6 +240,7 @@ def issue_ingest_token(
     lease_generation: int,
     attempt_id: uuid.UUID | None = None,
     decomposition_id: uuid.UUID | None = None,
+    kernel_session_id: uuid.UUID | None = None,
 ) -> str:
     """Return the token with which the LDA reports on one run.
 
@@ -215,7 +250,7 @@ def issue_ingest_token(
         Owner of the run.
     lease_generation
         Fencing generation of the hand-over.
-    attempt_id, decomposition_id
+    attempt_id, decomposition_id, kernel_session_id
         Exactly one of them.
     """
     now = int(time.time())
@@ -224,9 +259,10 @@ def issue_ingest_token(
         "aud": "rootbound-ingest",
         "iat": now,
         "exp": now + INGEST_TOKEN_TTL_S,
-        "run_id": str(attempt_id or decomposition_id),
+        "run_id": str(attempt_id or decomposition_id or kernel_session_id),
         "attempt_id": str(attempt_id) if attempt_id else None,
         "decomposition_id": str(decomposition_id) if decomposition_id else None,
+        "kernel_session_id": str(kernel_session_id) if kernel_session_id else None,
         "user_id": str(user_id),
         "lease_generation": lease_generation,
     }
@@ -253,6 +289,7 @@ def verify_ingest_token(token: str) -> IngestGrant:
             run_id=uuid.UUID(claims["run_id"]),
             attempt_id=_uuid(claims.get("attempt_id")),
             decomposition_id=_uuid(claims.get("decomposition_id")),
+            kernel_session_id=_uuid(claims.get("kernel_session_id")),
             user_id=uuid.UUID(claims["user_id"]),
             lease_generation=int(claims["lease_generation"]),
         )

@@ -43,8 +43,8 @@ class AuditRecord:
     path
         Absolute path, already in the form of `encode_path`.
     source
-        Who saw it: an agent's own file tool, the supervisor of a child process, or the
-        provisioner of worktrees.
+        Who saw it: an agent's own file tool, the supervisor of an agent's command, or that of a
+        Jupyter kernel (``provisioner``).
     detail
         Facts about the operation: `pid`, `program`, `syscall`, `path2`, `errno`, `exact`, `tool`.
     timestamp

@@ -36,6 +36,12 @@ class RootRequest(Struct, frozen=True):
     access: Literal["READ", "WRITE"] = "WRITE"
 
 
+class KernelRootsRequest(Struct, frozen=True):
+    """The body of ``POST /kernels/{id}/roots``: what is granted from now on."""
+
+    writable_roots: list[str]
+
+
 class RepoRequest(Struct, frozen=True):
     """The body of ``POST /repos/validate``."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 StreamKind = Literal["event", "audit", "plan"]
-Subject = Literal["attempt", "decomposition"]
+Subject = Literal["attempt", "decomposition", "kernel"]
 
 ZERO_HASH: Final = "0" * 64
 ROW_COST: Final = 120

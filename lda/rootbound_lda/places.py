@@ -171,18 +171,30 @@ def _interpreters(secrets: tuple[Path, ...]) -> Iterator[Path]:
     yield Path(sys.base_prefix)
     yield Path(sys.prefix)
     for text in os.environ.get("PATH", "").split(os.pathsep):
-        folder = Path(text)
-        if not folder.is_absolute():
-            continue
-        folder = Path(os.path.realpath(folder))
-        if folder.name not in ("bin", "sbin", "shims"):
-            yield folder
-            continue
-        prefix = folder.parent
-        if within(here, prefix) or any(overlaps(prefix, secret) for secret in secrets):
-            yield from (folder, prefix / "lib", prefix / "lib64", prefix / "libexec")
-        else:
-            yield prefix
+        if Path(text).is_absolute():
+            yield from program_places(Path(os.path.realpath(text)), secrets, here)
+
+
+def program_places(folder: Path, secrets: tuple[Path, ...], here: Path) -> Iterator[Path]:
+    """Yield what the programs of a folder need: its prefix, or parts of one that holds secrets.
+
+    Parameters
+    ----------
+    folder
+        Absolute, such as a ``bin``.
+    secrets
+        What nothing may reach.
+    here
+        The user's home folder.
+    """
+    if folder.name not in ("bin", "sbin", "shims"):
+        yield folder
+        return
+    prefix = folder.parent
+    if within(here, prefix) or any(overlaps(prefix, secret) for secret in secrets):
+        yield from (folder, prefix / "lib", prefix / "lib64", prefix / "libexec")
+    else:
+        yield prefix
 
 
 def etc() -> tuple[list[Path], tuple[Path, ...]]:

@@ -148,6 +148,8 @@ class Policy:
         of folders that it lacks are added. A path that leads elsewhere by now grants nothing.
     remarks
         Sentences for the reader of the run, such as about roots that grant nothing.
+    sockets
+        Folder of the run's own where it may bind unix sockets, and do nothing else but read.
     """
 
     run_id: str
@@ -167,6 +169,7 @@ class Policy:
     covers: tuple[tuple[Path, Path], ...] = ()
     pins: tuple[Pin, ...] = field(default=(), compare=False, repr=False)
     remarks: tuple[str, ...] = ()
+    sockets: Pin | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Pin what is writable, so that from now on it is the folder that counts."""

@@ -272,3 +272,10 @@ def post_plan(outbox: Outbox, decomposition_id: str, report: PlanReport) -> None
     stream = outbox.stream("plan", decomposition_id, decomposition_id)
     body = msgspec.json.encode(report)
     outbox.append(stream, lambda _seq, _hash: (body, ""), lane="end")
+
+
+def post_end(outbox: Outbox, session_id: str, exit_code: int | None) -> None:
+    """Queue the end of a kernel."""
+    stream = outbox.stream("plan", session_id, session_id)
+    body = msgspec.json.encode({"exit_code": exit_code})
+    outbox.append(stream, lambda _seq, _hash: (body, ""), lane="end")

@@ -21,11 +21,19 @@ from starlette.types import ASGIApp
 from .advice import canonical_readable
 from .auth import Verifier, VerifyKeys
 from .batches import BatchManager, BatchRequest
-from .bodies import KeyTestRequest, MergeRequest, MessageRequest, RepoRequest, RootRequest
+from .bodies import (
+    KernelRootsRequest,
+    KeyTestRequest,
+    MergeRequest,
+    MessageRequest,
+    RepoRequest,
+    RootRequest,
+)
 from .config import version
 from .door import Door
 from .git import GitError
 from .grants import PolicyUpdate
+from .kernels import KernelHost, KernelRequest
 from .keys import REPLAY_KEY, KeyMissing
 from .merging import MergeRefused
 from .outbox import OutboxUnavailable
@@ -62,13 +70,19 @@ class Api:
 
     Parameters
     ----------
-    services, runs, plans, batches
+    services, runs, plans, batches, kernels
         What they speak for.
     """
 
     def __init__(
-        self, services: Services, runs: RunManager, plans: PlanManager, batches: BatchManager
+        self,
+        services: Services,
+        runs: RunManager,
+        plans: PlanManager,
+        batches: BatchManager,
+        kernels: KernelHost,
     ) -> None:
+        self._kernels = kernels
         self._services = services
         self._runs = runs
         self._plans = plans
@@ -96,6 +110,9 @@ class Api:
             ("GET", "/batches/{id}", self.get_batch),
             ("POST", "/batches/{id}/cancel", self.cancel_batch),
             ("GET", "/batches/{id}/report", self.batch_report),
+            ("POST", "/kernels", self.kernel),
+            ("GET", "/kernels", self.list_kernels),
+            ("POST", "/kernels/{id}/roots", self.kernel_roots),
             ("POST", "/roots/validate", self.validate_root),
             ("POST", "/repos/validate", self.validate_repo),
             ("GET", "/health", self.health),
@@ -205,6 +222,20 @@ class Api:
         data = await self._batches.report(request.path_params["id"])
         return Response(data, media_type="application/json")
 
+    async def kernel(self, request: Request) -> Response:
+        """Make a confined kernel ready to be started."""
+        return JSONResponse(await self._kernels.submit(await _body(request, KernelRequest)), 201)
+
+    async def list_kernels(self, _: Request) -> Response:
+        """List the confined kernels that live."""
+        return JSONResponse({"kernels": self._kernels.describe_all()})
+
+    async def kernel_roots(self, request: Request) -> Response:
+        """End a kernel that may write where nothing is granted any more."""
+        wanted = await _body(request, KernelRootsRequest)
+        ended = await self._kernels.withdraw(request.path_params["id"], wanted.writable_roots)
+        return JSONResponse({"ended": ended})
+
     async def validate_root(self, request: Request) -> Response:
         """Check a folder that is to be granted."""
         wanted = await _body(request, RootRequest)
@@ -301,11 +332,12 @@ def build_app(
         Called once runs are recovered and requests can be answered.
     """
     runs, plans = RunManager(services), PlanManager(services)
-    batches = BatchManager(services.config)
+    batches, kernels = BatchManager(services.config), KernelHost(services)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await batches.start()
+        await kernels.start()
         await plans.start()
         await runs.start()
         # Neither the probe nor the import of the model libraries delays the port.
@@ -318,6 +350,7 @@ def build_app(
             yield
         finally:
             await batches.stop()
+            await kernels.stop()
             await plans.stop()
             await runs.stop()
             for task in background:
@@ -331,7 +364,7 @@ def build_app(
         OutboxUnavailable, OSError, Exception,
     ]  # fmt: skip
     app = Starlette(
-        routes=Api(services, runs, plans, batches).routes(),
+        routes=Api(services, runs, plans, batches, kernels).routes(),
         lifespan=lifespan,
         exception_handlers=dict.fromkeys(handled, _on_error),
     )

@@ -381,12 +381,15 @@ class _RetryLaterError(Exception):
 def _request(owner: Owner, stream: Stream, rows: list[Row]) -> tuple[str, bytes]:
     """Return path and body of the post that carries ``rows``; the bodies are JSON already."""
     if stream.kind == "plan":
+        # The one report on how it ended.
+        if owner.subject == "kernel":
+            return f"/api/kernels/{owner.owner}/ended/", rows[0].body
         return f"/api/decompositions/{owner.owner}/plan/", rows[0].body
     joined = b",".join(row.body for row in rows)
     if stream.kind == "event":
         head = b'{"lease_generation":%d,"events":[' % owner.generation
         return f"/api/attempts/{owner.owner}/events/", head + joined + b"]}"
-    # A decomposition has audit entries too, but no attempt.
+    # Decompositions and kernels have audit entries too, but no attempt.
     attempt = f'"{owner.owner}"' if owner.subject == "attempt" else "null"
     opening = (
         f'{{"run_id":"{stream.name}","attempt_id":{attempt},'

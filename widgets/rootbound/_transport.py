@@ -161,7 +161,8 @@ class SyncTransport:
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
         self.endpoint = endpoint
-        self._http = httpx.Client(**http_options(endpoint.url, timeout))
+        transport = httpx.HTTPTransport(uds=endpoint.socket) if endpoint.socket else None
+        self._http = httpx.Client(**http_options(endpoint.url, timeout), transport=transport)
 
     def run(self, flow: Flow[T]) -> T:
         """Carry out a flow and return its result."""
@@ -198,7 +199,8 @@ class AsyncTransport:
 
     def __init__(self, endpoint: Endpoint, timeout: float) -> None:
         self.endpoint = endpoint
-        self._http = httpx.AsyncClient(**http_options(endpoint.url, timeout))
+        transport = httpx.AsyncHTTPTransport(uds=endpoint.socket) if endpoint.socket else None
+        self._http = httpx.AsyncClient(**http_options(endpoint.url, timeout), transport=transport)
 
     async def run(self, flow: Flow[T]) -> T:
         """Carry out a flow and return its result."""

@@ -54,6 +54,9 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     run.add_argument("--html", action="store_true", help="write the report as HTML as well")
     run.add_argument("--kernel", metavar="NAME", help="the kernel to use; default the notebook's")
+    run.add_argument(
+        "--unconfined", action="store_true", help="run the notebook with your rights, unaudited"
+    )
     run.add_argument("--fresh", action="store_true", help="forget a batch that was cut off")
     run.add_argument("--json", action="store_true", help="print the outcome as JSON")
     run.set_defaults(run=_run)
@@ -61,8 +64,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     papermill = _papermill()
+    from rootbound._stack import ensure_server
     from rootbound.batch import read_ledger
-    from rootbound.papermill_engine import ensure_server, ledger_of
+    from rootbound.papermill_engine import ledger_of
 
     output = options.output or Path(f"{options.notebook.stem}.out.ipynb")
     values = _parameters(papermill, options)
@@ -111,7 +115,8 @@ def _parameters(papermill: Any, options: argparse.Namespace) -> dict[str, Any]:
             raise CommandError(f"{options.notebook.name} has no parameter {name!r}; it has: {has}.")
     typed = {name: _typed(known[name], value) for name, value in values.items()}
     named = os.environ.get("ROOTBOUND_URL")  # by whoever runs us, such as a schedule
-    if "home" in known and "home" not in typed and not named:
+    # A confined kernel has one way to the server, and cannot see the state folder.
+    if options.unconfined and "home" in known and "home" not in typed and not named:
         typed["home"] = str(paths.state_dir())
     return typed
 
@@ -169,6 +174,7 @@ def _execute(
             engine_name="rootbound",
             kernel_name=options.kernel,
             progress_bar=False,
+            confined=not options.unconfined,
         )
     except papermill.PapermillExecutionError as error:
         return str(error.evalue) or str(error.ename)

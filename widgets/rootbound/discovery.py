@@ -41,6 +41,8 @@ class Endpoint:
         How it was found, for people.
     reload : callable or None, default None
         Reads address and token again, for the headless stack, whose token is renewed in place.
+    socket : str or None, default None
+        Unix socket to reach it by, in a confined kernel.
     """
 
     url: str
@@ -48,6 +50,7 @@ class Endpoint:
     kind: Kind
     source: str
     reload: Callable[[], tuple[str, str] | None] | None = field(default=None, repr=False)
+    socket: str | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -65,7 +68,7 @@ class Endpoint:
     @property
     def is_loopback(self) -> bool:
         """Whether the address is this machine, so that no proxy may be in between."""
-        return is_loopback(self.url)
+        return self.socket is not None or is_loopback(self.url)
 
     def refresh(self) -> bool:
         """Read address and token again.
@@ -150,6 +153,9 @@ def find_endpoint(
         If the server named by arguments or environment refuses the token.
     """
     env = os.environ
+    if env.get("ROOTBOUND_SOCKET") and not url:
+        # In a confined kernel there is one way out, whichever state folder is asked for.
+        return _confined(Path(env["ROOTBOUND_SOCKET"]))
     if url:
         return _named(url, token or env.get("ROOTBOUND_TOKEN"), "the url argument")
     if token:
@@ -166,6 +172,20 @@ def find_endpoint(
         or _headless(paths.state_dir(), tried)
         or _give_up(tried)
     )
+
+
+def _confined(socket: Path) -> Endpoint:
+    """Return the backend as a confined kernel reaches it."""
+    source = "the confined kernel's own socket"
+    try:
+        token = socket.with_name("token").read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise DiscoveryError(f"{source.capitalize()} is gone; restart the kernel.") from error
+    endpoint = Endpoint("http://rootbound", token, "headless", source, socket=str(socket))
+    answer = probe(endpoint.url, endpoint.headers, "/api/me/", socket=endpoint.socket)
+    if answer != 200:
+        raise DiscoveryError(f"Rootbound does not answer at {source}: {_reason(answer)}.")
+    return endpoint
 
 
 def _give_up(tried: list[str]) -> Endpoint:
@@ -205,7 +225,9 @@ def _series(version: str) -> str:
     return ".".join(parts[:2]) if parts[0] == "0" else parts[0]
 
 
-def probe(url: str, headers: Mapping[str, str], path: str) -> int | str:
+def probe(
+    url: str, headers: Mapping[str, str], path: str, *, socket: str | None = None
+) -> int | str:
     """Ask an address for a JSON page.
 
     Returns
@@ -215,7 +237,8 @@ def probe(url: str, headers: Mapping[str, str], path: str) -> int | str:
         the server's version does not fit.
     """
     try:
-        with httpx.Client(**http_options(url, _PROBE_TIMEOUT_S)) as client:
+        transport = httpx.HTTPTransport(uds=socket) if socket else None
+        with httpx.Client(**http_options(url, _PROBE_TIMEOUT_S), transport=transport) as client:
             answer = client.get(f"{url}{path}", headers={"Accept": "application/json", **headers})
     except httpx.TimeoutException:
         return f"it did not answer within {_PROBE_TIMEOUT_S:.0f} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,53 +11,41 @@ from typing import Any
 
 from papermill.engines import NBClientEngine  # type: ignore[import-untyped]
 
-from . import paths
+from . import paths, rooted
+from ._stack import ensure_server
 from .batch import LEDGER_VARIABLE
-from .errors import RootboundError
 
-__all__ = ["RootboundEngine", "ensure_server", "ledger_of"]
+__all__ = ["RootboundEngine", "ledger_of"]
 
 
 def ledger_of(output: str | os.PathLike[str]) -> Path:
-    """Return the file that remembers the batch whose report is written to `output`."""
-    path = Path(output).absolute()
-    return path.with_name(f".{path.name}.batch.json")
+    """Return the file that remembers the batch whose report is written to `output`.
 
-
-def ensure_server() -> None:
-    """Start this state folder's stack, or find it running; leave a named server alone.
-
-    Raises
-    ------
-    RootboundError
-        If the stack does not come up; the message says why.
+    It lies in the state folder, in a folder of the batch's own that a confined kernel may write in.
     """
-    if os.environ.get("ROOTBOUND_URL"):
-        return
-    try:
-        from rootbound_server_ext.stack import api, errors
-    except ModuleNotFoundError as error:
-        raise RootboundError(
-            f"Starting the stack needs the server part ({error.name} is missing): run "
-            '`pip install "rootbound[server]"`, or set ROOTBOUND_URL and ROOTBOUND_TOKEN.'
-        ) from error
-    try:
-        api.start(None)
-    except errors.StackError as error:
-        raise RootboundError(error.message) from error
+    return paths.state_dir() / "kernels" / "batches" / _key(output) / "batch.json"
+
+
+def _key(output: str | os.PathLike[str]) -> str:
+    return hashlib.sha256(os.fsencode(Path(output).absolute())).hexdigest()[:32]
 
 
 class RootboundEngine(NBClientEngine):  # type: ignore[misc]
-    """Executes a notebook with the stack up, and lets a `Batch` in it go on after a crash.
+    """Executes a notebook in a confined kernel, and lets a `Batch` in it go on after a crash.
 
-    Use it as ``papermill --engine rootbound``, or as ``engine_name="rootbound"`` from Python.
+    With ``confined=False`` its kernel has the user's rights. Use it as
+    ``papermill --engine rootbound``, or as ``engine_name="rootbound"`` from Python.
     """
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> Any:
-        """Execute the notebook; arguments as for papermill's own engine."""
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, confined: bool = True, **kwargs: Any
+    ) -> Any:
+        """Execute the notebook; arguments as for papermill's own engine, and `confined`."""
         ensure_server()
         output = nb_man.nb.metadata.get("papermill", {}).get("output_path")
+        if confined:
+            kwargs["kernel_manager_class"] = rooted.manager_class(_key(output or os.devnull))
         with _environment(ledger_of(output) if output else None):
             return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
 
@@ -66,6 +55,7 @@ def _environment(ledger: Path | None) -> Iterator[None]:
     """Give the kernel, which inherits our environment, its state folder and its batch's file."""
     wanted = {"ROOTBOUND_HOME": str(paths.state_dir())}
     if ledger is not None and LEDGER_VARIABLE not in os.environ:
+        ledger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         wanted[LEDGER_VARIABLE] = str(ledger)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

@@ -62,6 +62,8 @@ class Wall:
             marker = path / ".git"
             if path in policy.writable and marker.exists() and not marker.is_symlink():
                 argv += ["--ro-bind", str(marker), str(marker)]
+        if policy.sockets is not None:
+            argv += ["--bind", str(policy.sockets.path), str(policy.sockets.path)]
         for secret, copy in policy.covers:
             argv += ["--ro-bind", str(copy), str(secret)]
         if self.closed:

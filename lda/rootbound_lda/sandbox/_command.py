@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import os
 import selectors
 import signal
@@ -23,6 +24,7 @@ from rootbound_lda.sandbox._keeper import Keeper
 _CHUNK = 1 << 16
 _GRACE_S = 10.0
 _PENDING_CALLBACKS = 64
+_SIGNALS = 128
 
 Fork = Callable[[Mapping[str, object], Sequence[int]], int]
 
@@ -138,6 +140,11 @@ class Command:
         with suppress(OSError):
             self._wake_write.send(b"K")
 
+    def signal(self, number: int) -> None:
+        """Have a signal sent to the child and what it started in its process group."""
+        with suppress(OSError):
+            self._wake_write.send(bytes([_SIGNALS + number]))
+
     async def ended(self) -> None:
         """Wait until nothing of the tree is left."""
         while not self._done.done():
@@ -234,8 +241,14 @@ class Command:
                 # Closing the control socket is the last word; the zygote clears up the rest.
                 break
             limit = deadline if killing is None else killing
-            for key, _ in selector.select(max(limit - now, 0)):
+            wait = None if math.isinf(limit) else max(limit - now, 0)
+            for key, _ in selector.select(wait):
                 if key.data == "wake":
+                    wishes = self._wake_read.recv(64)
+                    if b"K" not in wishes:
+                        with suppress(OSError):
+                            control.send(wishes)
+                        continue
                     selector.unregister(self._wake_read)
                     if killing is None:
                         killing = time.monotonic() + _GRACE_S

@@ -18,7 +18,7 @@ _FIRST_UNKNOWN = 470
 _SET_MODE_FILTER = 1
 _NEW_LISTENER = 1 << 3
 _WAIT_KILLABLE = 1 << 5
-_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _STREAM, _DGRAM, _SEQPACKET = 1, 2, 5
 _IPPROTO_DEFAULT, _IPPROTO_TCP, _IPPROTO_UDP = 0, 6, 17
 _OPEN_FLAGS = {"open": 1, "openat": 2}
@@ -42,6 +42,9 @@ SIGNAL_CALLS = (
 
 NETWORK_CALLS = ("connect", "sendmsg", "sendmmsg")
 """Asked about when the network is on; `sendto` joins them when it names an address."""
+
+SOCKET_CALLS = ("bind", "listen")
+"""Asked about when the command may have unix sockets of its own; `connect` as well."""
 
 _REFUSED = (
     "ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "process_madvise",
@@ -92,6 +95,11 @@ def _only_self(index: int = 0) -> list[Instruction]:
     return [_arg(index), (_JEQ, 0, 1, 0), _ret(_ALLOW), _ret(_fail(errno.EPERM))]
 
 
+def _self_or_ask() -> list[Instruction]:
+    """Allow a call whose process argument is 0; ask about one that names a thread."""
+    return [_arg(0), (_JEQ, 0, 1, 0), _ret(_ALLOW), _ret(_NOTIFY)]
+
+
 def _no_namespaces(mask: int, verdict: int = _ALLOW) -> list[Instruction]:
     return [_arg(0), (_JSET, 0, 1, mask), _ret(_fail(errno.EPERM)), _ret(verdict)]
 
@@ -121,11 +129,19 @@ def _prlimit() -> list[Instruction]:
     ]  # fmt: skip
 
 
-def _socket(network: bool) -> list[Instruction]:
-    if not network:
-        return [_ret(_fail(errno.EACCES))]
+def _socket(network: bool, sockets: bool) -> list[Instruction]:
     refuse = _fail(errno.EACCES)
+    # The one error that libzmq takes for "no list of interfaces"; of any other it dies.
+    netlink = [_arg(0), (_JEQ, 0, 1, _AF_NETLINK), _ret(_fail(errno.EOPNOTSUPP))]
+    own: list[Instruction] = []
+    if sockets:
+        # Streams alone: a datagram socket could send to any unix socket by name.
+        stream = [_arg(1), (_AND, 0, 0, 0xF), *_one_of((_STREAM,), refuse), _ret(_ALLOW)]
+        own = [_arg(0), (_JEQ, 0, len(stream), _AF_UNIX), *stream]
+    if not network:
+        return [*netlink, *own, _ret(refuse)]
     return [
+        *netlink, *own,
         _arg(0), *_one_of((_AF_INET, _AF_INET6), refuse),
         _arg(1), (_AND, 0, 0, 0xF), *_one_of((_STREAM, _DGRAM), refuse),
         # Other protocols (MPTCP, SCTP, ping) are ways round the check of connect().
@@ -178,6 +194,7 @@ def build(
     *,
     network: bool,
     trap_signals: bool,
+    sockets: bool = False,
     count_forks: bool = False,
     trace_reads: bool = True,
     trap_umask: bool = False,
@@ -190,6 +207,9 @@ def build(
         Whether TCP and name resolution go through the supervisor; otherwise no socket exists.
     trap_signals
         Whether to ask about signals, for kernels whose Landlock does not confine them.
+    sockets
+        Whether stream sockets of the unix family exist; the supervisor is asked where they are
+        bound and connected.
     count_forks
         Whether to ask about new processes and threads, to limit their number.
     trace_reads
@@ -218,8 +238,10 @@ def build(
         ("setpriority", _first_args(0, 0)),
         ("ioprio_set", _first_args(1, 0)),
         *((name, _only_self()) for name in (
-            "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")),
-        ("socket", _socket(network)),
+            "sched_setaffinity", "sched_setparam", "sched_setattr")),
+        # A thread library names the calling thread by its number instead of 0.
+        ("sched_setscheduler", _self_or_ask()),
+        ("socket", _socket(network, sockets)),
         ("socketpair", _socketpair()),
     ]  # fmt: skip
     # A call of a later kernel could change files in a way nobody here has thought of.
@@ -235,10 +257,13 @@ def build(
     if network:
         asked += NETWORK_CALLS
         blocks.append(("sendto", _sendto()))
-    else:
+    elif not sockets:
         blocks.append(("connect", [_ret(_fail(errno.EACCES))]))
+    if sockets:
+        asked += SOCKET_CALLS if network else ("connect", *SOCKET_CALLS)
     blocks += [(name, [_ret(_NOTIFY)]) for name in asked]
-    blocks += [(name, [_ret(_fail(errno.EPERM))]) for name in _REFUSED]
+    refused = [name for name in _REFUSED if name not in asked]
+    blocks += [(name, [_ret(_fail(errno.EPERM))]) for name in refused]
     blocks += [(name, [_ret(_fail(errno.ENOSYS))]) for name in _ABSENT]
     for name, block in blocks:
         number = SYSCALLS.get(name)

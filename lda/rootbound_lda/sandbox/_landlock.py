@@ -13,6 +13,8 @@ EXECUTE = 1 << 0
 WRITE_FILE = 1 << 1
 READ_FILE = 1 << 2
 READ_DIR = 1 << 3
+REMOVE_FILE = 1 << 5
+MAKE_SOCK = 1 << 9
 REFER = 1 << 13
 TRUNCATE = 1 << 14
 IOCTL_DEV = 1 << 15
@@ -101,6 +103,7 @@ def supervisor_ruleset(
     readable: Iterable[str],
     listable: Iterable[str],
     devices: Iterable[str],
+    sockets: int | None = None,
 ) -> int:
     """Make the rules of a policy's domain; the descriptor is the caller's to close.
 
@@ -116,6 +119,8 @@ def supervisor_ruleset(
         Folders to list only.
     devices
         Device files to read and write.
+    sockets
+        Descriptor of the folder where unix sockets may be made and removed, if any.
 
     Raises
     ------
@@ -135,6 +140,8 @@ def supervisor_ruleset(
             _allow(ruleset, path, READ_DIR, 0)
         for path in devices:
             _allow(ruleset, path, everything, of_files & ~EXECUTE, canonical=False)
+        if sockets is not None:
+            _allow(ruleset, sockets, READ_FILE | READ_DIR | MAKE_SOCK | REMOVE_FILE, 0)
     except BaseException:
         os.close(ruleset)
         raise

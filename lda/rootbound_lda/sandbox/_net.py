@@ -54,6 +54,23 @@ def _is_ours(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return True
 
 
+def take_socket(listener: Listener, call: Call) -> socket.socket:
+    """Duplicate the caller's socket, its first argument, so that it stays the one checked.
+
+    Raises
+    ------
+    OSError
+        If the caller is gone or it is no socket.
+    """
+    group = int(status_field(call.tid, b"Tgid"))
+    pidfd = os.pidfd_open(group)
+    try:
+        listener.check(call)
+        return socket.socket(fileno=_sys.pidfd_getfd(pidfd, call.int32(0)))
+    finally:
+        os.close(pidfd)
+
+
 class NetBroker:
     """Answers the network calls.
 
@@ -74,16 +91,6 @@ class NetBroker:
             "sendmsg": self._sendmsg,
             "sendmmsg": self._sendmmsg,
         }
-
-    def _socket(self, call: Call) -> socket.socket:
-        """Duplicate the caller's socket, so that it stays the one that was checked."""
-        group = int(status_field(call.tid, b"Tgid"))
-        pidfd = os.pidfd_open(group)
-        try:
-            self._listener.check(call)
-            return socket.socket(fileno=_sys.pidfd_getfd(pidfd, call.int32(0)))
-        finally:
-            os.close(pidfd)
 
     def _check(self, kind: int, address: Address) -> None:
         """Refuse a destination outside the policy.
@@ -143,7 +150,7 @@ class NetBroker:
         if not 2 <= length <= 128:
             raise _sys.raise_errno(errno.EINVAL)
         raw = read_block(call, call.args[1], length)
-        sock = self._socket(call)
+        sock = take_socket(self._listener, call)
         try:
             if raw[:2] == b"\0\0" and sock.type & 0xF == socket.SOCK_DGRAM:
                 # AF_UNSPEC takes a destination away; name resolution uses it.
@@ -166,7 +173,7 @@ class NetBroker:
         length = min(call.args[2], _MAX_MESSAGE)
         raw = read_block(call, call.args[4], min(call.args[5] & 0xFFFFFFFF, 128))
         data = read_block(call, call.args[1], length)
-        sock = self._socket(call)
+        sock = take_socket(self._listener, call)
         try:
             target = self._destination(sock, raw)
         except OSError:
@@ -226,7 +233,7 @@ class NetBroker:
         return messages
 
     def _sendmsg(self, call: Call) -> None:
-        sock = self._socket(call)
+        sock = take_socket(self._listener, call)
         try:
             data, extra, target, taken = self._message(call, sock, call.args[1])
         except OSError:
@@ -245,7 +252,7 @@ class NetBroker:
 
     def _sendmmsg(self, call: Call) -> None:
         """Send datagrams one after the other, as glibc's resolver does with its two questions."""
-        sock = self._socket(call)
+        sock = take_socket(self._listener, call)
         try:
             if sock.type & 0xF != socket.SOCK_DGRAM or sock.family == socket.AF_UNIX:
                 raise _sys.raise_errno(errno.EACCES)

@@ -43,6 +43,8 @@ class Prepared:
         Most processes and threads of the tree at a time, None for as many as the machine allows.
     fast
         The compiled loop if it is to be used, else None.
+    sockets
+        Descriptor of the folder for unix sockets, None when the command has none.
     """
 
     roots: list[Root]
@@ -51,6 +53,7 @@ class Prepared:
     trap_signals: bool
     most_processes: int | None
     fast: Any
+    sockets: int | None
 
 
 _program = lru_cache(maxsize=32)(_filter.build)
@@ -66,7 +69,8 @@ def prepare(job: Mapping[str, Any], pins: Sequence[int]) -> Prepared:
         If the kernel refuses; nothing may run then.
     """
     version = int(job["abi"])
-    roots = standing(job["writable"], pins)
+    sockets = pins[-1] if job["sockets"] else None
+    roots = standing(job["writable"], pins[:-1] if job["sockets"] else pins)
     trap_signals = version < _landlock.SCOPE_ABI
     most = job["limits"].get("max_processes")
     rule = job["audit"]
@@ -75,20 +79,26 @@ def prepare(job: Mapping[str, Any], pins: Sequence[int]) -> Prepared:
     program = _program(
         network=job["network"],
         trap_signals=trap_signals,
+        sockets=sockets is not None,
         count_forks=most is not None,
         trace_reads=rule["trace_reads"],
         trap_umask=fast is not None,
     )
-    ruleset = _ruleset(version, job, roots) if version > 0 else None
-    return Prepared(roots, ruleset, program, trap_signals, most, fast)
+    ruleset = _ruleset(version, job, roots, sockets) if version > 0 else None
+    return Prepared(roots, ruleset, program, trap_signals, most, fast, sockets)
 
 
-def _ruleset(version: int, job: Mapping[str, Any], roots: Sequence[Root]) -> int:
+def _ruleset(
+    version: int, job: Mapping[str, Any], roots: Sequence[Root], sockets: int | None
+) -> int:
     """Return the rules for these very files: rules stick to files, not to their names."""
     pins = [pin for *_, pin in roots]
     named = [*job["readable"], *job["listable"], *job["devices"]]
     shape = (len(job["readable"]), len(job["listable"]))
-    key = (version, shape, tuple(named), tuple(map(_of_pin, pins)), tuple(map(_of_path, named)))
+    own = () if sockets is None else _of_pin(sockets)
+    key = (
+        version, shape, own, tuple(named), tuple(map(_of_pin, pins)), tuple(map(_of_path, named)),
+    )  # fmt: skip
     found = _rulesets.get(key)
     if found is None:
         found = _landlock.supervisor_ruleset(
@@ -97,6 +107,7 @@ def _ruleset(version: int, job: Mapping[str, Any], roots: Sequence[Root]) -> int
             readable=job["readable"],
             listable=job["listable"],
             devices=job["devices"],
+            sockets=sockets,
         )
         if len(_rulesets) == _KEPT_RULESETS:
             os.close(_rulesets.pop(next(iter(_rulesets))))

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rootbound_lda.sandbox import _sys
 from rootbound_lda.sandbox._notify import Call, status_field
@@ -14,6 +14,7 @@ from rootbound_lda.sandbox._ring import Operation, RawRecord, Ring
 
 _TELL_S = 0.002
 _MOST_FOLDS = 64
+_ACKNOWLEDGED, _SIGNALS = ord("A"), 128
 
 
 class StopError(Exception):
@@ -28,6 +29,7 @@ class Control:
         self.ring = ring
         self._told = ring.head
         self._told_at = 0.0
+        self.on_signal: Callable[[int], None] | None = None
 
     @property
     def untold(self) -> bool:
@@ -75,14 +77,19 @@ class Control:
         Raises
         ------
         StopError
-            If it is anything but acknowledgements.
+            If it is anything but acknowledgements and signals to pass on.
         """
         try:
             said = self._sock.recv(64, flags)
         except BlockingIOError:
             return
-        if not said or said.strip(b"A"):
+        if not said:
             raise StopError
+        for byte in said:
+            if byte > _SIGNALS and self.on_signal is not None:
+                self.on_signal(byte - _SIGNALS)
+            elif byte != _ACKNOWLEDGED:
+                raise StopError
 
     def send(self, message: Mapping[str, object]) -> None:
         """Send one message.

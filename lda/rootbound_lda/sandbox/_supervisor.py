@@ -3,7 +3,8 @@
 It lives in a process of its own, forked from the zygote. Records go through a ring (`_ring`). Its
 control socket carries lines: to the LDA ``R`` (there are records), ``F`` (and an answer is waited
 for), and in JSON ``started``, ``note``, ``fault`` and ``exit``; from the LDA any byte, or the end
-of the stream, means: kill everything; but ``A`` means that what was there has been kept.
+of the stream, means: kill everything; but ``A`` means that what was there has been kept, and a
+byte from 129 on is a signal (its number plus 128) for the child's process group.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from rootbound_lda.sandbox._notify import Call, Handler, Listener, question
 from rootbound_lda.sandbox._prepare import Prepared
 from rootbound_lda.sandbox._records import Control, Recorder, StopError
 from rootbound_lda.sandbox._ring import Ring
+from rootbound_lda.sandbox._sockets import ScheduleBroker, SocketBroker
 from rootbound_lda.sandbox._tree import kill_descendants, parent_of
 
 Job = Mapping[str, Any]
@@ -151,12 +153,17 @@ def _supervise(
     recorder = Recorder(wire, fold=fold, strict=rule["strict_audit"])
     files = FileBroker(listener, boundary, recorder, job["shm"], strict_reads=rule["strict_reads"])
     brokers.update(files.handlers)
+    brokers.update(ScheduleBroker(listener).handlers)
     if job["network"]:
         brokers.update(NetBroker(listener, job["resolvers"]).handlers)
+    if ready.sockets is not None:
+        own = SocketBroker(listener, job["sockets"], ready.sockets, dict(brokers), recorder)
+        brokers.update(own.handlers)
     if ready.trap_signals:
         brokers.update(SignalBroker(listener).handlers)
     if ready.most_processes is not None:
         brokers.update(ForkBroker(listener, ready.most_processes).handlers)
+    wire.on_signal = lambda number: _signal_group(child, number)
     wire.send({"t": "started", "pid": child})
     served = _Served(listener, files, brokers, recorder, wire)
     try:
@@ -259,6 +266,12 @@ def _serve_fast(fast: ModuleType, served: _Served, child: int) -> int:
             return _wait(child)
         else:
             served.wire.wait_for_room()
+
+
+def _signal_group(child: int, number: int) -> None:
+    # It is not reaped before its end has been seen, so the number is still its own.
+    with suppress(ProcessLookupError):
+        os.killpg(child, number)
 
 
 def _wait(child: int) -> int:

@@ -202,7 +202,7 @@ class CommandRunner:
         network
             Whether TCP outwards and name resolution are possible.
         timeout_s
-            Seconds until it is killed.
+            Seconds until it is killed; infinity for never.
         on_output
             Called in the event loop with ``"stdout"`` or ``"stderr"`` and the bytes, as they come.
         stdin
@@ -260,6 +260,11 @@ class CommandRunner:
         for command in ending:
             await command.ended()
         return len(ending)
+
+    def signal_all(self, number: int) -> None:
+        """Send a signal to every command that runs, and to what it started in its group."""
+        for command in self._commands:
+            command.signal(number)
 
     async def kill_all(self) -> None:
         """Kill every command that runs, and wait until they are gone."""
@@ -348,6 +353,8 @@ class CommandRunner:
                     f"“{path}” was moved or replaced during the run, so no command can run."
                 )
         readable = [path for path in policy.readable if _stands(policy, path)]
+        if policy.sockets is not None:
+            pins.append(policy.sockets.fd)
         limits = policy.process
         job: dict[str, object] = {
             "argv": list(argv),
@@ -362,6 +369,7 @@ class CommandRunner:
             "protected": [str(path) for path in policy.protected],
             "shm": str(shm),
             "resolvers": resolvers() if network else [],
+            "sockets": "" if policy.sockets is None else str(policy.sockets.path),
             "limits": {name: getattr(limits, name) for name in limits.__dataclass_fields__},
             "audit": asdict(policy.audit),
             "watched": [str(path) for path in policy.watched],

@@ -10,6 +10,7 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -43,6 +44,7 @@ from rootbound_backend.apps.attempts.services import (
     reject_attempt,
     retry_attempt,
 )
+from rootbound_backend.apps.local_access.kernel_scope import KernelGrant
 from rootbound_backend.apps.tasks.selectors import get_task
 from rootbound_backend.authentication import IngestAuthentication, IsIngest
 from rootbound_backend.bodies import read_body
@@ -89,6 +91,9 @@ class TaskAttemptsView(UserView):
         user = current_user(request)
         get_task(user=user, task_id=task_id)
         fields = validated(AttemptInputSerializer, request.data)
+        if fields.get("reference_paths") and isinstance(request.auth, KernelGrant):
+            # What an agent may read so, the kernel could read in the agent's work.
+            raise PermissionDenied("A confined kernel cannot point an agent at further files.")
         attempt = create_attempt(
             user=user,
             task_id=task_id,

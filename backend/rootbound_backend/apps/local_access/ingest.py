@@ -26,7 +26,11 @@ from rootbound_backend.apps.local_access.audit.partitions import (
     partitions_present,
 )
 from rootbound_backend.apps.local_access.audit.seals import seal_position
-from rootbound_backend.apps.local_access.models import AuditWatermark, PMDecomposition
+from rootbound_backend.apps.local_access.models import (
+    AuditWatermark,
+    KernelSession,
+    PMDecomposition,
+)
 from rootbound_backend.apps.tasks.models import Task
 from rootbound_backend.bodies import RowDecoders
 from rootbound_backend.problems import Problem, not_found
@@ -214,6 +218,10 @@ def _generation(grant: IngestGrant) -> int:
     if grant.attempt_id is not None:
         rows = Attempt.objects.filter(pk=grant.attempt_id)
         current = rows.values_list("lease_generation", flat=True).first()
+    elif grant.kernel_session_id is not None:
+        # A kernel is handed over once: each start is a session of its own.
+        known = KernelSession.objects.filter(pk=grant.run_id).exists()
+        current = 1 if known else None
     else:
         plans = PMDecomposition.objects.filter(pk=grant.run_id)
         current = plans.values_list("lease_generation", flat=True).first()

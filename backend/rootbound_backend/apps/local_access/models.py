@@ -13,6 +13,7 @@ from django.db.models.fields.json import KT
 from rootbound_backend.apps.attempts.failures import Failure
 from rootbound_backend.apps.attempts.models import Attempt
 from rootbound_backend.apps.local_access.access_models import AccessRequest, RunPolicy
+from rootbound_backend.apps.local_access.kernel_models import KernelSession
 from rootbound_backend.apps.projects.models import Project
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "AuditWatermark",
     "DecompositionStatus",
     "FsAuditEvent",
+    "KernelSession",
     "PMDecomposition",
     "RunPolicy",
     "WritableRoot",
@@ -105,7 +107,7 @@ class FsAuditEvent(models.Model):
     Attributes
     ----------
     run_id
-        The attempt's or decomposition's id.
+        The id of the attempt, decomposition or kernel session.
     path
         At most 1024 characters; a longer one ends with the digest of the whole path.
     seq

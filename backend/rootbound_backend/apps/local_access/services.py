@@ -6,6 +6,7 @@ import uuid
 
 from django.db import IntegrityError, transaction
 
+from rootbound_backend.apps.local_access.kernels import push_roots_to_kernels
 from rootbound_backend.apps.local_access.live_policy import note_change
 from rootbound_backend.apps.local_access.models import WritableRoot
 from rootbound_backend.apps.local_access.selectors import get_root
@@ -74,6 +75,7 @@ def set_root_enabled(*, user: User, root_id: uuid.UUID, is_enabled: bool) -> Wri
         root.is_enabled = is_enabled
         root.save(update_fields=["is_enabled"])
         note_change(user_id=user.pk)
+        push_roots_to_kernels(user_id=user.pk)
     return root
 
 
@@ -88,3 +90,4 @@ def delete_root(*, user: User, root_id: uuid.UUID) -> None:
     with transaction.atomic():
         get_root(user=user, root_id=root_id).delete()
         note_change(user_id=user.pk)
+        push_roots_to_kernels(user_id=user.pk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from rootbound_backend.apps.local_access import access_api, api
+from rootbound_backend.apps.local_access import access_api, api, kernel_api
 from rootbound_backend.apps.local_access.audit import api as audit_api
 
 _ONE = "decompositions/<uuid:decomposition_id>/"
@@ -23,6 +23,13 @@ urlpatterns = [
     path(_REQUEST, access_api.AccessRequestView.as_view(), name="access-request"),
     path(f"{_REQUEST}grant/", access_api.GrantView.as_view(), name="access-request-grant"),
     path(f"{_REQUEST}refuse/", access_api.RefuseView.as_view(), name="access-request-refuse"),
+    path("kernels/", kernel_api.KernelsView.as_view(), name="kernels"),
+    path("kernels/<uuid:session_id>/", kernel_api.KernelView.as_view(), name="kernel"),
+    path(
+        "kernels/<uuid:session_id>/ended/",
+        kernel_api.KernelEndedView.as_view(),
+        name="kernel-ended",
+    ),
     path("audit/logs/", audit_api.AuditLogsView.as_view(), name="audit-logs"),
     path("audit/summary/", audit_api.AuditSummaryView.as_view(), name="audit-summary"),
     path("audit/tree/", audit_api.AuditTreeView.as_view(), name="audit-tree"),

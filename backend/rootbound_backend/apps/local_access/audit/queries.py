@@ -38,6 +38,7 @@ from rootbound_backend.apps.local_access.audit.globs import glob_prefix, glob_re
 from rootbound_backend.apps.local_access.models import (
     AuditWatermark,
     FsAuditEvent,
+    KernelSession,
     PMDecomposition,
 )
 from rootbound_backend.apps.users.models import User
@@ -74,7 +75,7 @@ class AuditFilter:
     user
         Whose entries.
     run
-        One attempt or decomposition.
+        One attempt, decomposition or kernel session.
     task, project
         All runs of it.
     path_prefix
@@ -117,7 +118,12 @@ def scope_of_runs(
     if project is not None:
         own = Attempt.objects.filter(task__project_id=project, task__project__owner=user)
         plans = PMDecomposition.objects.filter(project_id=project, project__owner=user)
-        marks = marks.filter(Q(run_id__in=own.values("pk")) | Q(run_id__in=plans.values("pk")))
+        kernels = KernelSession.objects.filter(project_id=project, user=user)
+        marks = marks.filter(
+            Q(run_id__in=own.values("pk"))
+            | Q(run_id__in=plans.values("pk"))
+            | Q(run_id__in=kernels.values("pk"))
+        )
     return marks
 
 

@@ -70,7 +70,7 @@ class AuditFilterSerializer(StrictSerializer):
 
     attempt = serializers.UUIDField(required=False, help_text="Entries of one attempt.")
     run = serializers.UUIDField(
-        required=False, help_text="Entries of one attempt or decomposition."
+        required=False, help_text="Entries of one attempt, decomposition or kernel."
     )
     task = serializers.UUIDField(required=False, help_text="Entries of all attempts of a task.")
     project = serializers.UUIDField(required=False, help_text="Entries of all runs of a project.")
