@@ -76,7 +76,9 @@ def build_kernel_policy(
     roots, remarks = _standing_roots(writable_roots, state_dir=state_dir)
     private_home, tmp = (_private(private_dir, name) for name in ("home", "tmp"))
     watched = list(_allowed(readable_paths, secrets))
-    own = [*_program_places(programs, secrets), *system_readable(secrets)]
+    # What a kernel could have put there must not open anything to the next one.
+    fixed = [name for name in programs if not any(within(Path(name), pin.path) for pin in roots)]
+    own = [*_program_places(fixed, secrets), *system_readable(secrets)]
     etc_files, listable = etc()
     extra = [] if shared is None else [shared]
     return Policy(

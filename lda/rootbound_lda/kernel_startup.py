@@ -1,6 +1,6 @@
 """Runs inside a confined IPython kernel when it starts: says what a refused cell could be granted.
 
-It is copied into the kernel's private home, so it imports nothing but what every IPython has.
+It is copied to where the kernel can read it, so it imports nothing but what every IPython has.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ def explain(error: OSError, roots: list[str]) -> str | None:
 
 def install() -> None:
     """Have refusals explained in the traceback and in the reply."""
-    from IPython import get_ipython
-
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return  # another Python, started by a cell
     shell: Any = get_ipython()
     roots = [root for root in os.environ.get("ROOTBOUND_ROOTS", "").split(os.pathsep) if root]
 
@@ -52,7 +54,3 @@ def install() -> None:
         shell.set_custom_exc((PermissionError,), show)
         # `!command` and `%pip` through pipes: the machine's terminals are out of reach.
         shell.system = shell.system_raw
-
-
-if __name__ == "__main__":
-    install()

@@ -56,6 +56,8 @@ MAX_SOCKET_PATH: Final = 92
 CONNECTION: Final = "connection.json"
 DOOR: Final = "backend"
 TOKEN: Final = "token"  # noqa: S105 - a file's name
+STARTUP: Final = "rootbound_kernel_startup"
+_STARTUP_CODE: Final = f"import {STARTUP}\n{STARTUP}.install()\ndel {STARTUP}\n".encode()
 _UUID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _LEFT_OUT: Final = ("CI", "NO_COLOR", "PIP_NO_INPUT")
 
@@ -305,9 +307,10 @@ class KernelHost:
         except BaseException:
             shutil.rmtree(sockets, ignore_errors=True)
             raise
-        startup = policy.private_home / ".ipython" / "profile_default" / "startup"
-        startup.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copyfile(Path(__file__).with_name("kernel_startup.py"), startup / "00-rootbound.py")
+        # Where the kernel cannot write: in its home an earlier life could have laid a link.
+        source = Path(__file__).with_name("kernel_startup.py")
+        shutil.copyfile(source, sockets / f"{STARTUP}.py")
+        write_atomic(sockets / "startup.py", _STARTUP_CODE)
         return policy
 
     def _runner(self, request: KernelRequest, policy: Policy) -> CommandRunner:
@@ -445,7 +448,7 @@ def _environment(request: KernelRequest, policy: Policy, sockets: Path) -> dict[
     base = base_env(policy, network=request.network)
     own = {name: value for name, value in base.items() if name not in _LEFT_OUT}
     packages = str(policy.private_home / "packages")
-    known = request.env.get("PYTHONPATH", "")
+    modules = [packages, request.env.get("PYTHONPATH", ""), str(sockets)]
     roots = [path for path in policy.writable if path.name != request.batch or not request.batch]
     batch = [path for path in policy.writable if request.batch and path.name == request.batch]
     env = {**own, **request.env}
@@ -455,7 +458,8 @@ def _environment(request: KernelRequest, policy: Policy, sockets: Path) -> dict[
         "IPYTHONDIR": str(policy.private_home / ".ipython"),
         # The environment is not the kernel's to change: what it installs is its own.
         "PIP_TARGET": packages,
-        "PYTHONPATH": f"{packages}{os.pathsep}{known}" if known else packages,
+        "PYTHONPATH": os.pathsep.join(filter(None, modules)),
+        "PYTHONSTARTUP": str(sockets / "startup.py"),
         "PYTHONDONTWRITEBYTECODE": "1",
         # What ipykernel takes for "a parent looks after me".
         "JPY_PARENT_PID": "1",

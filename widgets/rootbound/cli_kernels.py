@@ -37,6 +37,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="start it where the machine enforces less than attempts need",
     )  # fmt: skip
     install.add_argument("--prefix", metavar="FOLDER", help="install below this folder")
+    install.add_argument("--json", action="store_true", help="print where it is as JSON")
     install.set_defaults(run=_install)
 
     listing = verbs.add_parser("list", help="show the confined kernels that Jupyter offers")
@@ -45,6 +46,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
     remove = verbs.add_parser("remove", help="take a confined kernel off Jupyter's list")
     remove.add_argument("name", metavar="NAME")
+    remove.add_argument("--json", action="store_true", help="print the name as JSON")
     remove.set_defaults(run=_remove)
 
 
@@ -53,8 +55,7 @@ def _install(options: argparse.Namespace) -> int:
         base=options.kernel, name=options.name, title=options.title, network=options.network,
         accept_tier=options.accept_tier, prefix=options.prefix,
     )  # fmt: skip
-    print(f"Installed {where.name} in {where}.")
-    return 0
+    return _say(options, where.name, str(where), f"Installed {where.name} in {where}.")
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -80,5 +81,9 @@ def _list(options: argparse.Namespace) -> int:
 
 def _remove(options: argparse.Namespace) -> int:
     rooted.remove(options.name)
-    print(f"Removed {options.name}.")
+    return _say(options, options.name, None, f"Removed {options.name}.")
+
+
+def _say(options: argparse.Namespace, name: str, folder: str | None, sentence: str) -> int:
+    print(json.dumps({"name": name, "folder": folder}) if options.json else sentence)
     return 0

@@ -51,6 +51,8 @@ ALLOWED = {
     "baseline.py": "results kept in the state folder",
     "caches.py": "the project's cache and the run's private home",
     "batches.py": "a batch's record, log and report in the state folder",
+    "kernels.py": "a kernel's folders in the state folder, where no kernel can write",
+    "kernel_relay.py": "the socket in one of them",
     "branches.py": "a temporary worktree in the state folder",
     "worktrees.py": "the worktree's folder as a whole, and git's own files of it",
     "agent/journal.py": "the run's journal",
@@ -61,6 +63,8 @@ ALLOWED_CALLS = {
     "execution.py": {"self._artifacts.mkdir(mode=448, parents=True, exist_ok=True)"},
     # The configuration that git itself reads, for its digest alone.
     "git.py": {"Path(path).read_bytes()"},
+    # What an environment adds to itself; never one that lies where the kernel can write.
+    "kernel_policy.py": {"path.read_text(encoding='utf-8')"},
     "tending.py": {
         "shutil.rmtree(self._services.config.runs / attempt / name, ignore_errors=True)"
     },
