@@ -37,6 +37,7 @@ def build_kernel_policy(
     programs: Sequence[str],
     shared: Path | None,
     network: bool,
+    loopback: bool,
     limits: Mapping[str, object],
 ) -> Policy:
     """Build the policy of a kernel.
@@ -64,6 +65,8 @@ def build_kernel_policy(
         A further writable folder in the state folder, such as a batch's.
     network
         Whether TCP outwards is possible.
+    loopback
+        Whether it has a network of its own, with a loopback, instead of none.
     limits
         May hold the fields of `AuditRule`.
 
@@ -98,6 +101,7 @@ def build_kernel_policy(
         pins=tuple({pin.path: pin for pin in (*roots, *_pinned(watched))}.values()),
         remarks=remarks,
         sockets=Pin(sockets),
+        loopback=loopback,
     )
 
 

@@ -19,25 +19,30 @@ import shutil
 import socket
 import struct
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
-
-from msgspec import Meta, Struct
+from typing import Any, Final
 
 from .advice import Advisor
-from .audit import AuditRecord, AuditSink, AuditUnavailable
+from .audit import AuditUnavailable
 from .config import write_atomic
 from .kernel_policy import build_kernel_policy, folder_to_start_in
 from .kernel_relay import Relay
+from .kernel_setup import (
+    CONNECTION,
+    DOOR,
+    TOKEN,
+    KernelAudit,
+    KernelRequest,
+    environment_of,
+    write_startup,
+)
 from .outbox import Owner
 from .policy import Policy, within
 from .reports import RunAudit, post_end
 from .runs import RunRefused
-from .sandbox import CommandRunner, SandboxUnavailable, base_env, recover, tiers
+from .sandbox import CommandRunner, SandboxUnavailable, recover, tiers
 from .services import Services
-from .wire import Ingest
-from .wire_types import AbsolutePath
 
 __all__ = ["KernelHost", "KernelRequest"]
 
@@ -52,48 +57,6 @@ MAX_UNREAD: Final = 1 << 20
 
 MAX_SOCKET_PATH: Final = 92
 """Longest path of the folder of sockets: 107 bytes is the kernel's limit for a whole path."""
-
-CONNECTION: Final = "connection.json"
-DOOR: Final = "backend"
-TOKEN: Final = "token"  # noqa: S105 - a file's name
-STARTUP: Final = "rootbound_kernel_startup"
-_STARTUP_CODE: Final = f"import {STARTUP}\n{STARTUP}.install()\ndel {STARTUP}\n".encode()
-_UUID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-_LEFT_OUT: Final = ("CI", "NO_COLOR", "PIP_NO_INPUT")
-
-
-class KernelRequest(Struct, frozen=True):
-    """The body of ``POST /kernels``.
-
-    Attributes
-    ----------
-    session_id
-        The kernel's run.
-    kernel_id
-        Jupyter's id, which stays when a kernel is restarted; its private folder goes by it.
-    argv
-        Program and arguments; ``{connection_file}`` stands for the kernel's connection file.
-    cwd
-        The notebook's folder.
-    env
-        Variables of the kernel specification and of Jupyter, without secrets.
-    batch
-        Names a folder that the batch keeps between its kernels, "" for none.
-    api_token
-        With which the kernel may speak to the backend, through a socket of its own.
-    """
-
-    session_id: Annotated[str, Meta(pattern=_UUID)]
-    kernel_id: Annotated[str, Meta(pattern=_UUID)]
-    argv: Annotated[list[str], Meta(min_length=1, max_length=256)]
-    writable_roots: list[AbsolutePath]
-    ingest: Ingest
-    api_token: str
-    cwd: str = ""
-    env: dict[str, str] = {}
-    network: bool = False
-    accept_tier: str | None = None
-    batch: Annotated[str, Meta(pattern=r"^[0-9a-f]{0,64}$")] = ""
 
 
 @dataclass(slots=True)
@@ -111,27 +74,6 @@ class _Session:
     ended: bool = field(default=False)
 
 
-class KernelAudit:
-    """A sink that marks what it is given as seen by a kernel's provisioner."""
-
-    def __init__(self, sink: AuditSink) -> None:
-        self._sink = sink
-
-    def record(self, record: AuditRecord) -> None:
-        """Keep one record.
-
-        Raises
-        ------
-        AuditUnavailable
-            When it cannot be kept.
-        """
-        self._sink.record(replace(record, source="provisioner"))
-
-    def settle(self) -> None:
-        """Wait until every record so far would outlive this process."""
-        self._sink.settle()
-
-
 class KernelHost:
     """Starts kernels and ends them.
 
@@ -146,6 +88,7 @@ class KernelHost:
         self._live: dict[str, _Session] = {}
         self._sockets = services.config.run_folder / "k"
         self._private = services.config.home / "kernels"
+        self._loopback: bool | None = None
 
     async def start(self) -> None:
         """Report the kernels of an earlier process as ended: they died with it."""
@@ -213,7 +156,8 @@ class KernelHost:
                 f"The sockets of a kernel would lie in {sockets}, which is too long a path for "
                 "them; set ROOTBOUND_HOME to a folder with a shorter one.",
             )
-        policy = await asyncio.to_thread(self._prepare, request, sockets)
+        loopback = not request.network and await self._has_loopback()
+        policy = await asyncio.to_thread(self._prepare, request, sockets, loopback=loopback)
         ingest, outbox = request.ingest, self._services.outbox
         owner = Owner(request.session_id, "kernel", 1, ingest.base_url, ingest.token, live=True)
         await asyncio.wrap_future(outbox.open_owner(owner))
@@ -276,7 +220,14 @@ class KernelHost:
             f"This machine enforces tier {facts.tier} only. {missing} {way_out}",
         )
 
-    def _prepare(self, request: KernelRequest, sockets: Path) -> Policy:
+    async def _has_loopback(self) -> bool:
+        """Tell whether a kernel can have a network of its own here; tried once."""
+        wall = self._services.facts.wall
+        if self._loopback is None:
+            self._loopback = wall is not None and await asyncio.to_thread(wall.has_loopback)
+        return self._loopback
+
+    def _prepare(self, request: KernelRequest, sockets: Path, *, loopback: bool) -> Policy:
         """Make the kernel's folders and its policy."""
         shared = None
         if request.batch:
@@ -302,15 +253,13 @@ class KernelHost:
                 programs=[*([found] if found else []), *places],
                 shared=shared,
                 network=request.network,
+                loopback=loopback,
                 limits={},
             )
         except BaseException:
             shutil.rmtree(sockets, ignore_errors=True)
             raise
-        # Where the kernel cannot write: in its home an earlier life could have laid a link.
-        source = Path(__file__).with_name("kernel_startup.py")
-        shutil.copyfile(source, sockets / f"{STARTUP}.py")
-        write_atomic(sockets / "startup.py", _STARTUP_CODE)
+        write_startup(sockets)
         return policy
 
     def _runner(self, request: KernelRequest, policy: Policy) -> CommandRunner:
@@ -395,7 +344,7 @@ class KernelHost:
             result = await session.runner.run(
                 [text.replace("{connection_file}", connection) for text in request.argv],
                 cwd=folder_to_start_in(request.cwd, policy),
-                env=_environment(request, policy, session.sockets),
+                env=environment_of(request, policy, session.sockets),
                 network=request.network,
                 timeout_s=math.inf,
                 on_output=on_output,
@@ -441,34 +390,6 @@ class KernelHost:
         session.sockets.with_name(f"{session.sockets.name}.c").unlink(missing_ok=True)
         if not session.leaving:
             shutil.rmtree(self._private / session.request.kernel_id, ignore_errors=True)
-
-
-def _environment(request: KernelRequest, policy: Policy, sockets: Path) -> dict[str, str]:
-    """Return the kernel's environment: what it asked for, and its own folders."""
-    base = base_env(policy, network=request.network)
-    own = {name: value for name, value in base.items() if name not in _LEFT_OUT}
-    packages = str(policy.private_home / "packages")
-    modules = [packages, request.env.get("PYTHONPATH", ""), str(sockets)]
-    roots = [path for path in policy.writable if path.name != request.batch or not request.batch]
-    batch = [path for path in policy.writable if request.batch and path.name == request.batch]
-    env = {**own, **request.env}
-    env |= {
-        "HOME": own["HOME"],
-        "TMPDIR": own["TMPDIR"],
-        "IPYTHONDIR": str(policy.private_home / ".ipython"),
-        # The environment is not the kernel's to change: what it installs is its own.
-        "PIP_TARGET": packages,
-        "PYTHONPATH": os.pathsep.join(filter(None, modules)),
-        "PYTHONSTARTUP": str(sockets / "startup.py"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        # What ipykernel takes for "a parent looks after me".
-        "JPY_PARENT_PID": "1",
-        "ROOTBOUND_SOCKET": str(sockets / DOOR),
-        "ROOTBOUND_ROOTS": os.pathsep.join(map(str, roots)),
-    }
-    if batch:
-        env["ROOTBOUND_BATCH_LEDGER"] = str(batch[0] / "batch.json")
-    return env
 
 
 def _names(folder: Path, session_id: str) -> bool:

@@ -150,6 +150,8 @@ class Policy:
         Sentences for the reader of the run, such as about roots that grant nothing.
     sockets
         Folder of the run's own where it may bind unix sockets, and do nothing else but read.
+    loopback
+        Whether it has a network of its own, with nothing but a loopback in it. Only behind a wall.
     """
 
     run_id: str
@@ -170,6 +172,7 @@ class Policy:
     pins: tuple[Pin, ...] = field(default=(), compare=False, repr=False)
     remarks: tuple[str, ...] = ()
     sockets: Pin | None = field(default=None, compare=False)
+    loopback: bool = False
 
     def __post_init__(self) -> None:
         """Pin what is writable, so that from now on it is the folder that counts."""

@@ -90,7 +90,7 @@ s.connect(('127.0.0.1', A['tcp']))
     _socket(name="udp_message", code="s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendmsg([b'x'], [], 0, ('127.0.0.1', A['udp']))", effect=hit("udp", "a local service takes a packet"), evidence=NO, network=True),
     _socket(name="server", code="s = socket.create_server(('127.0.0.1', 0)); print('LISTENING')", effect=said("LISTENING", "the command waits for connections"), evidence=NO, network=True),
     _socket(name="listen_without_bind", code="s = socket.socket(); s.listen(); print('LISTENING')", effect=said("LISTENING", "the command waits for connections"), evidence=NO, network=True),
-    _socket(name="netlink", code="socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); print('OPEN')", effect=said("OPEN", "a socket to the kernel's network tables"), evidence=refused("EOPNOTSUPP"), network=True),
+    _socket(name="netlink", code="socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); print('OPEN')", effect=said("OPEN", "a socket to the kernel's network tables"), evidence=refused("ENOTSUP"), network=True),
     _socket(name="raw_packets", code="socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0); print('OPEN')", effect=said("OPEN", "a socket for raw packets"), evidence=NO, network=True, root_only=True),
     _socket(name="virtual_machine_host", code="""
 try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Wall:
     def options(self, policy: Policy) -> list[str]:
         """Return bubblewrap's options for the runs of a policy."""
         argv = ["--unshare-pid", "--unshare-ipc"]
+        if policy.loopback:
+            argv.append("--unshare-net")
         if os.geteuid() == 0:
             # Without a user namespace root would lose the rights to the user's own files.
             for capability in KEPT_CAPABILITIES:
@@ -69,6 +72,12 @@ class Wall:
         if self.closed:
             argv += ["--remount-ro", "/"]
         return [*argv, "--chdir", "/"]
+
+    def has_loopback(self) -> bool:
+        """Try whether a network of a command's own can be made. Blocking."""
+        trial = [self.program, "--unshare-net", "--ro-bind", "/", "/", "--", "/bin/true"]
+        done = subprocess.run(trial, capture_output=True, timeout=20, check=False)
+        return done.returncode == 0
 
     def _open(self, policy: Policy) -> Iterator[str]:
         yield from ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc")

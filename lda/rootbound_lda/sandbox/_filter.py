@@ -129,7 +129,7 @@ def _prlimit() -> list[Instruction]:
     ]  # fmt: skip
 
 
-def _socket(network: bool, sockets: bool) -> list[Instruction]:
+def _socket(network: bool, sockets: bool, loopback: bool) -> list[Instruction]:
     refuse = _fail(errno.EACCES)
     # The one error that libzmq takes for "no list of interfaces"; of any other it dies.
     netlink = [_arg(0), (_JEQ, 0, 1, _AF_NETLINK), _ret(_fail(errno.EOPNOTSUPP))]
@@ -137,7 +137,14 @@ def _socket(network: bool, sockets: bool) -> list[Instruction]:
     if sockets:
         # Streams alone: a datagram socket could send to any unix socket by name.
         stream = [_arg(1), (_AND, 0, 0, 0xF), *_one_of((_STREAM,), refuse), _ret(_ALLOW)]
-        own = [_arg(0), (_JEQ, 0, len(stream), _AF_UNIX), *stream]
+        families = (_AF_UNIX, _AF_INET, _AF_INET6) if loopback else (_AF_UNIX,)
+        protocols = [_arg(2), *_one_of((_IPPROTO_DEFAULT, _IPPROTO_TCP), refuse)]
+        stream[-1:] = [*protocols, _ret(_ALLOW)]
+        own = [_arg(0)]
+        for index, family in enumerate(families):
+            last = index == len(families) - 1
+            own.append((_JEQ, len(families) - 1 - index, len(stream) if last else 0, family))
+        own += stream
     if not network:
         return [*netlink, *own, _ret(refuse)]
     return [
@@ -195,6 +202,7 @@ def build(
     network: bool,
     trap_signals: bool,
     sockets: bool = False,
+    loopback: bool = False,
     count_forks: bool = False,
     trace_reads: bool = True,
     trap_umask: bool = False,
@@ -210,6 +218,8 @@ def build(
     sockets
         Whether stream sockets of the unix family exist; the supervisor is asked where they are
         bound and connected.
+    loopback
+        Whether TCP is among these, for a command in a network of its own.
     count_forks
         Whether to ask about new processes and threads, to limit their number.
     trace_reads
@@ -241,7 +251,7 @@ def build(
             "sched_setaffinity", "sched_setparam", "sched_setattr")),
         # A thread library names the calling thread by its number instead of 0.
         ("sched_setscheduler", _self_or_ask()),
-        ("socket", _socket(network, sockets)),
+        ("socket", _socket(network, sockets, loopback)),
         ("socketpair", _socketpair()),
     ]  # fmt: skip
     # A call of a later kernel could change files in a way nobody here has thought of.

@@ -29,7 +29,7 @@ _CMSG = struct.Struct("<Qii")
 Address = tuple[int, str, int, int, int]
 
 
-def _parse(raw: bytes) -> Address:
+def parse_address(raw: bytes) -> Address:
     """Read a socket address into family, host, port, flow and scope."""
     family = int.from_bytes(raw[:2], "little")
     if family == socket.AF_INET and len(raw) >= 16:
@@ -52,6 +52,12 @@ def _is_ours(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         except OSError as error:
             return error.errno != errno.EADDRNOTAVAIL
     return True
+
+
+def network_identity() -> list[int]:
+    """Return what names the network namespace that this process is in."""
+    facts = os.stat("/proc/self/ns/net")  # noqa: PTH116 - a link of the kernel's
+    return [facts.st_dev, facts.st_ino]
 
 
 def take_socket(listener: Listener, call: Call) -> socket.socket:
@@ -121,7 +127,7 @@ class NetBroker:
     def _destination(self, sock: socket.socket, raw: bytes) -> tuple[object, ...]:
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             raise _sys.raise_errno(errno.EACCES)
-        address = _parse(raw)
+        address = parse_address(raw)
         if address[0] != sock.family:
             raise _sys.raise_errno(errno.EAFNOSUPPORT)
         self._check(sock.type & 0xF, address)

@@ -80,6 +80,7 @@ def prepare(job: Mapping[str, Any], pins: Sequence[int]) -> Prepared:
         network=job["network"],
         trap_signals=trap_signals,
         sockets=sockets is not None,
+        loopback=job["loopback"],
         count_forks=most is not None,
         trace_reads=rule["trace_reads"],
         trap_umask=fast is not None,

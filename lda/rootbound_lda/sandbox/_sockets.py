@@ -3,11 +3,16 @@
 Whoever started the command gave it one folder for them, which it cannot write in otherwise. There
 it may bind stream sockets, for others to connect to; and it may connect to these, and to the one
 that was waiting there. Nothing else can be bound, listened on or connected to.
+
+A command in a network namespace of its own, where nothing but it is, may use TCP on loopback too.
+On the machine's own loopback it never may: a browser sends a page on another port of that host the
+cookies of Jupyter as well.
 """
 
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import re
 import socket
@@ -16,7 +21,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from rootbound_lda.sandbox import _sys
-from rootbound_lda.sandbox._net import take_socket
+from rootbound_lda.sandbox._net import parse_address, take_socket
 from rootbound_lda.sandbox._notify import Call, Handler, Listener, read_block, read_string
 from rootbound_lda.sandbox._records import Recorder
 
@@ -26,6 +31,7 @@ DOOR = b"backend"
 MAX_NAMES = 32
 """Sockets that may be bound at a time."""
 
+_UNIX = int(socket.AF_UNIX).to_bytes(2, "little")
 _NAME = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -44,6 +50,8 @@ class SocketBroker:
         Handlers of the brokers before; those of `connect`, `unlink` and `unlinkat` get the rest.
     recorder
         Takes a record of each socket that is made, and of each name that is refused.
+    loopback
+        Whether the command is in a network of its own.
     """
 
     def __init__(
@@ -53,8 +61,11 @@ class SocketBroker:
         pin: int,
         others: Mapping[str, Handler],
         recorder: Recorder,
+        *,
+        loopback: bool = False,
     ) -> None:
         self._listener = listener
+        self._loopback = loopback
         self._recorder = recorder
         self._prefix = os.fsencode(folder) + b"/"
         self._pin = pin
@@ -70,7 +81,7 @@ class SocketBroker:
 
     def _name(self, raw: bytes) -> bytes | None:
         """Return the name in the folder that an address means, None for any other address."""
-        if raw[:2] != socket.AF_UNIX.to_bytes(2, "little"):
+        if raw[:2] != _UNIX:
             return None
         path = raw[2:].split(b"\0", 1)[0]
         name = path.removeprefix(self._prefix)
@@ -90,7 +101,7 @@ class SocketBroker:
     def _refusal(self, call: Call, raw: bytes) -> OSError:
         """Record a refused address that is a path, and return what the caller gets."""
         path = raw[2:].split(b"\0", 1)[0]
-        if raw[:2] == socket.AF_UNIX.to_bytes(2, "little") and path.startswith(b"/"):
+        if raw[:2] == _UNIX and path.startswith(b"/"):
             if call.name == "connect" and not os.path.lexists(path):
                 # A service that is not there, as libc asks for one before it reads its files.
                 return _sys.raise_errno(errno.ENOENT)
@@ -105,6 +116,11 @@ class SocketBroker:
 
     def _bind(self, call: Call) -> None:
         raw = self._address(call)
+        if self._loopback and raw[:2] != _UNIX:
+            with take_socket(self._listener, call) as sock:
+                sock.bind(self._on_loopback(sock, raw))
+            self._listener.answer(call)
+            return
         name = self._name(raw)
         if name is None or name == DOOR or len(self._bound) >= MAX_NAMES:
             raise self._refusal(call, raw)
@@ -123,14 +139,23 @@ class SocketBroker:
     def _listen(self, call: Call) -> None:
         with take_socket(self._listener, call) as sock:
             # One that is not bound would get a port of its own: any other family is refused.
-            if sock.family != socket.AF_UNIX:
+            if sock.family != socket.AF_UNIX and not self._loopback:
                 raise _sys.raise_errno(errno.EACCES)
             sock.listen(min(max(call.int32(1), 0), 128))
         self._listener.answer(call)
 
     def _connect(self, call: Call) -> None:
         raw = self._address(call)
-        if raw[:2] != socket.AF_UNIX.to_bytes(2, "little"):
+        if self._loopback and raw[:2] != _UNIX:
+            sock = take_socket(self._listener, call)
+            try:
+                target = self._on_loopback(sock, raw)
+            except OSError:
+                sock.close()
+                raise
+            self._reach(call, sock, target)
+            return
+        if raw[:2] != _UNIX:
             other = self._others.get("connect")
             if other is None:
                 raise _sys.raise_errno(errno.EACCES)
@@ -140,12 +165,31 @@ class SocketBroker:
         if name is None or (name != DOOR and name not in self._bound):
             raise self._refusal(call, raw)
         sock = take_socket(self._listener, call)
+        if sock.family != socket.AF_UNIX:
+            sock.close()
+            raise _sys.raise_errno(errno.EACCES)
+        self._reach(call, sock, self._place(name))
+
+    def _on_loopback(self, sock: socket.socket, raw: bytes) -> tuple[object, ...]:
+        """Return an address of the command's own loopback.
+
+        Raises
+        ------
+        OSError
+            EACCES for any other.
+        """
+        address = parse_address(raw)
+        ip = ipaddress.ip_address(address[1])
+        if sock.family != address[0] or not (ip.is_loopback or ip.is_unspecified):
+            raise _sys.raise_errno(errno.EACCES)
+        return address[1:3] if address[0] == socket.AF_INET else address[1:]
+
+    def _reach(self, call: Call, sock: socket.socket, target: str | tuple[object, ...]) -> None:
+        """Connect, in a thread of its own if that may take a while, and close our duplicate."""
 
         def work() -> None:
             with sock:
-                code = errno.EACCES
-                if sock.family == socket.AF_UNIX:
-                    code = sock.connect_ex(self._place(name))
+                code = sock.connect_ex(target)
             self._listener.answer(call, error=code)
 
         if os.get_blocking(sock.fileno()):

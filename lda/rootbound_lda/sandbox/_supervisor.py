@@ -27,7 +27,7 @@ from rootbound_lda.sandbox import _filter, _landlock, _sys
 from rootbound_lda.sandbox._boundary import Boundary
 from rootbound_lda.sandbox._broker import FileBroker
 from rootbound_lda.sandbox._forks import ForkBroker
-from rootbound_lda.sandbox._net import NetBroker
+from rootbound_lda.sandbox._net import NetBroker, network_identity
 from rootbound_lda.sandbox._notify import Call, Handler, Listener, question
 from rootbound_lda.sandbox._prepare import Prepared
 from rootbound_lda.sandbox._records import Control, Recorder, StopError
@@ -109,6 +109,8 @@ def _supervise(
     _sys.prctl(_sys.PR_SET_CHILD_SUBREAPER, 1)
     # Taking the child's listener needs this, until the child has become a program of its own.
     _sys.prctl(_sys.PR_SET_DUMPABLE, 1)
+    if job["loopback"] and job["host_network"] == network_identity():
+        raise OSError("it should be in a network of its own and is not")
     version = int(job["abi"])
     roots, fast, rule = ready.roots, ready.fast, job["audit"]
     # Without Landlock the mount namespace round this process is what confines it.
@@ -157,7 +159,10 @@ def _supervise(
     if job["network"]:
         brokers.update(NetBroker(listener, job["resolvers"]).handlers)
     if ready.sockets is not None:
-        own = SocketBroker(listener, job["sockets"], ready.sockets, dict(brokers), recorder)
+        own = SocketBroker(
+            listener, job["sockets"], ready.sockets, dict(brokers), recorder,
+            loopback=job["loopback"],
+        )  # fmt: skip
         brokers.update(own.handlers)
     if ready.trap_signals:
         brokers.update(SignalBroker(listener).handlers)

@@ -17,6 +17,7 @@ from rootbound_lda.sandbox import _landlock
 from rootbound_lda.sandbox._bubblewrap import Wall
 from rootbound_lda.sandbox._command import Command, CommandResult
 from rootbound_lda.sandbox._keeper import recover
+from rootbound_lda.sandbox._net import network_identity
 from rootbound_lda.sandbox._prepare import compiled
 from rootbound_lda.sandbox._warm import FALLBACK_PATH, SandboxUnavailable, WarmProcess
 
@@ -369,6 +370,8 @@ class CommandRunner:
             "protected": [str(path) for path in policy.protected],
             "shm": str(shm),
             "resolvers": resolvers() if network else [],
+            "loopback": policy.loopback,
+            "host_network": network_identity() if policy.loopback else [],
             "sockets": "" if policy.sockets is None else str(policy.sockets.path),
             "limits": {name: getattr(limits, name) for name in limits.__dataclass_fields__},
             "audit": asdict(policy.audit),

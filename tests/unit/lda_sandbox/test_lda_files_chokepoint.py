@@ -52,6 +52,7 @@ ALLOWED = {
     "caches.py": "the project's cache and the run's private home",
     "batches.py": "a batch's record, log and report in the state folder",
     "kernels.py": "a kernel's folders in the state folder, where no kernel can write",
+    "kernel_setup.py": "the same",
     "kernel_relay.py": "the socket in one of them",
     "branches.py": "a temporary worktree in the state folder",
     "worktrees.py": "the worktree's folder as a whole, and git's own files of it",
