@@ -2,7 +2,8 @@
 
 Run it with ``python benchmarks/sandbox.py``; it writes ``benchmarks/results/sandbox.md`` and
 ``sandbox.json`` after each workload. Every round runs every mode of a workload once, so that a
-change of the machine's load meets all of them; the figures are medians.
+change of the machine's load meets all of them; the figures are medians. Each row of the table is a
+measurement of its own: a run of some workloads (``--only``) leaves the other rows as they are.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from sandbox_modes import Mode, ModeError, Sandlock, first_command, modes
+from sandbox_modes import Mode, ModeError, Sandlock, modes
 from sandbox_work import Work, prepare
 
 from rootbound_lda.outbox import Outbox
 from rootbound_lda.policy import Policy, build_policy
-from rootbound_lda.sandbox import Sandbox
+from rootbound_lda.sandbox import Sandbox, probe
 
 RESULTS = Path(__file__).resolve().parent / "results"
+Rows = dict[str, dict[str, Any]]
+"""Of each workload: unit, figures of each mode, rounds, and the load before and after."""
 
 
 def world(base: Path) -> Policy:
@@ -47,14 +50,15 @@ def world(base: Path) -> Policy:
 
 async def measure(work: Work, every: list[Mode], rounds: int) -> dict[str, list[float]]:
     """Return the figures of each mode, in the workload's unit."""
-    figures: dict[str, list[float]] = {mode.name: [] for mode in every}
+    fitting = [mode for mode in every if mode.fits(work)]
+    figures: dict[str, list[float]] = {mode.name: [] for mode in fitting}
     failed: set[str] = set()
     for number in range(rounds + 1):
-        for mode in every:
+        for mode in fitting:
             if mode.name in failed:
                 continue
             try:
-                spent, text = await mode.run(work.argv)
+                spent, text = await mode.run(work)
             except ModeError as error:
                 print(f"  {error}", file=sys.stderr)
                 failed.add(mode.name)
@@ -66,34 +70,30 @@ async def measure(work: Work, every: list[Mode], rounds: int) -> dict[str, list[
                 figures[mode.name].append(
                     float(text) if work.printed else spent * (1e3 if work.unit == "ms" else 1)
                 )
-    return figures
+    return {name: values for name, values in figures.items() if len(values) == rounds}
 
 
-def table(measured: dict[str, Any]) -> str:
-    """Return the medians as one Markdown table, a row for each workload.
-
-    In brackets stands what comes on top of plain, or the ratio to it.
-    """
-    names = list(dict.fromkeys(name for row in measured.values() for name in row["figures"]))
-    lines = ["| " + " | ".join(["", *names, "load"]) + " |", "|" + "---|" * (len(names) + 2)]
-    for work, row in measured.items():
-        cells = [_cell(row["figures"].get(name), row["figures"]["plain"], row["unit"])
-                 for name in names]  # fmt: skip
-        lines.append(
-            "| " + " | ".join([f"{work} ({row['unit']})", *cells, str(row["load"])]) + " |"
-        )
+def table(rows: Rows) -> str:
+    """Return the medians as one Markdown table; in brackets what comes on top of plain."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row["figures"]))
+    lines = ["| " + " | ".join(["", *names, "rounds, load"]) + " |"]
+    lines.append("|" + "---|" * (len(names) + 2))
+    for work, row in rows.items():
+        small = row["unit"] in ("ms", "us")
+        base = statistics.median(row["figures"][names[0]])
+        cells = [f"{work} ({row['unit']})"]
+        for name in names:
+            values = row["figures"].get(name)
+            if not values:
+                cells.append("-")
+                continue
+            value = statistics.median(values)
+            beside = f" (+{max(value - base, 0):.1f})" if small else f" ({value / base:.2f}x)"
+            text = f"{value:.1f}" if small else f"{value:.3f}"
+            cells.append(text if name == names[0] else text + beside)
+        cells.append(f"{row['rounds']}, {row['load'][0]:.1f} to {row['load'][1]:.1f}")
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _cell(values: list[float] | None, plain: list[float], unit: str) -> str:
-    if not values:
-        return "-"
-    value, base = statistics.median(values), statistics.median(plain)
-    small = unit in ("ms", "us")
-    shown = f"{value:.{1 if small else 3}f}"
-    if values is plain:
-        return shown
-    return f"{shown} (+{value - base:.1f})" if small else f"{shown} ({value / base:.2f}x)"
 
 
 def machine() -> dict[str, Any]:
@@ -109,7 +109,11 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="measured rounds (default 7)")
     parser.add_argument("--sandlock", help="an interpreter that has sandlock")
-    parser.add_argument("--only", default="", help="workloads whose name holds this")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="workloads whose name holds one of these words, such as clone,untar",
+    )
     parser.add_argument("--python", default=sys.executable, help="an interpreter with pytest")
     parser.add_argument("--fallback", action="store_true", help="also the supervisor in Python")
     parser.add_argument(
@@ -127,55 +131,52 @@ async def main() -> None:
         sandboxes = {"": Sandbox()}
         if options.fallback:
             sandboxes[" (Python)"] = Sandbox(supervisor="python")
+        if wall := (await probe()).wall:
+            sandboxes[" behind bubblewrap"] = Sandbox(wall=wall)
         for sandbox in sandboxes.values():
             await sandbox.start()
             stack.push_async_callback(sandbox.stop)
         outbox = Outbox(base / "outbox.sqlite3")
         stack.callback(outbox.close)
-        every, absent = modes(sandboxes, policy, outbox, options.sandlock)
-        walls = [mode for mode in [await first_command(policy, outbox)] if mode is not None]
+        every, absent = modes(sandboxes, policy, outbox, options.sandlock, base)
         for mode in every:
             if isinstance(mode, Sandlock):
                 stack.callback(mode.close)
         works = prepare(policy.worktree, policy.private_tmp, options.python, options.only)
-        measured: dict[str, Any] = {} if options.dry else earlier()
+        rows = {} if options.dry else earlier()
         for work in works:
             print(work.name, file=sys.stderr)
-            # A wall of its own is put up once in a run: it is the start that it changes.
-            extra = walls if work.unit == "ms" else []
-            figures = await measure(work, [*every, *extra], options.rounds)
+            load = os.getloadavg()[0]
+            figures = await measure(work, every, options.rounds)
             name = f"{work.name}, in memory" if options.memory else work.name
-            measured[name] = {"unit": work.unit, "rounds": options.rounds, "figures": figures,
-                                   "load": round(os.getloadavg()[0], 1)}  # fmt: skip
-            # Written after each: what breaks off later keeps what was measured.
+            rows[name] = {"unit": work.unit, "figures": figures, "rounds": options.rounds,
+                               "load": [load, os.getloadavg()[0]]}  # fmt: skip
             if not options.dry:
-                write(measured, absent)
-    print(table(measured), *absent, sep="\n")
+                write(rows, absent)
+    print(table(rows), *absent, sep="\n")
 
 
-def earlier() -> dict[str, Any]:
-    """Return what was measured before on a machine like this one, workload by workload."""
+def earlier() -> Rows:
+    """Return the rows of runs before, so that a run of one workload leaves the others."""
     try:
-        data = json.loads((RESULTS / "sandbox.json").read_text())
-    except FileNotFoundError:
+        rows: Rows = json.loads((RESULTS / "sandbox.json").read_text())["rows"]
+    except (FileNotFoundError, KeyError):
         return {}
-    return dict(data["measured"]) if data["machine"] == machine() else {}
+    return rows
 
 
-def write(measured: dict[str, Any], absent: list[str]) -> None:
-    """Write the table and its figures."""
+def write(rows: Rows, absent: list[str]) -> None:
     facts = machine()
-    rounds = sorted({row["rounds"] for row in measured.values()})
     about = (
-        f"{facts['system']} {facts['kernel']}, {facts['machine']}, {facts['cores']} cores, "
-        f"Python {facts['python']}. Medians of {' or '.join(map(str, rounds))} interleaved rounds; "
-        "in brackets what comes on top of plain, or the ratio to it. Each row was measured side by "
-        "side in one run, at the load that stands at its end."
+        f"{facts['system']} {facts['kernel']}, {facts['machine']}, {facts['cores']} cores, Python "
+        f"{facts['python']}. Each row is a measurement of its own: every mode in turn, so many "
+        "rounds; medians, in brackets what comes on top of plain. The load is that of the machine "
+        "before and after, the measurement's own included."
     )
     RESULTS.mkdir(exist_ok=True)
-    parts = ["# The sandbox and its audit: what they cost", about, table(measured), *absent]
+    parts = ["# The sandbox and its audit: what they cost", about, table(rows), *absent]
     (RESULTS / "sandbox.md").write_text("\n\n".join(parts) + "\n")
-    data = {"machine": facts, "absent": absent, "measured": measured}
+    data = {"machine": facts, "absent": absent, "rows": rows}
     (RESULTS / "sandbox.json").write_text(json.dumps(data, indent=1) + "\n")
 
 

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from sandbox_work import Work
+
 from rootbound_lda.outbox import Outbox
 from rootbound_lda.policy import Policy
 from rootbound_lda.reports import RunAudit
-from rootbound_lda.sandbox import Sandbox, base_env, probe
+from rootbound_lda.sandbox import CommandRunner, Sandbox, base_env
 
 TIMEOUT_S = 120.0
 _SANDLOCK = """
@@ -44,23 +46,32 @@ class Mode(Protocol):
 
     name: str
 
-    async def run(self, argv: Sequence[str]) -> tuple[float, str]:
+    async def run(self, work: Work) -> tuple[float, str]:
         """Run to the end; returns the wall time in seconds and the output."""
+
+    def fits(self, work: Work) -> bool:
+        """Tell whether this way can do this work."""
 
 
 class Direct:
     """A plain child process, or one behind another program's command line."""
 
-    def __init__(self, name: str, policy: Policy, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str, policy: Policy, prefix: Sequence[str] = (), only: str = ""
+    ) -> None:
         self.name = name
         self._policy = policy
         self._prefix = tuple(prefix)
+        self._only = only
 
-    async def run(self, argv: Sequence[str]) -> tuple[float, str]:
+    def fits(self, work: Work) -> bool:
+        return not self._only or self._only in work.name
+
+    async def run(self, work: Work) -> tuple[float, str]:
         env = base_env(self._policy)
         start = time.perf_counter()
         done = subprocess.run(  # noqa: ASYNC221 - nothing else happens meanwhile
-            [*self._prefix, *argv], cwd=self._policy.worktree, env=env, capture_output=True,
+            [*self._prefix, *work.argv], cwd=self._policy.worktree, env=env, capture_output=True,
             timeout=TIMEOUT_S, check=False,
         )  # fmt: skip
         spent = time.perf_counter() - start
@@ -74,17 +85,27 @@ class Ours:
 
     def __init__(self, name: str, sandbox: Sandbox, policy: Policy, outbox: Outbox) -> None:
         self.name = name
+        self._sandbox = sandbox
         self._policy = policy
-        audit = RunAudit(outbox, name, name)
-        self._runner = sandbox.runner(policy, audit)
+        self._audit = RunAudit(outbox, name, name)
+        self._runner = sandbox.runner(policy, self._audit)
 
-    async def close(self) -> None:
-        await self._runner.close()
+    def fits(self, work: Work) -> bool:
+        return True
 
-    async def run(self, argv: Sequence[str]) -> tuple[float, str]:
+    async def run(self, work: Work) -> tuple[float, str]:
+        if not work.fresh:
+            return await self._timed(self._runner, work)
+        runner = self._sandbox.runner(self._policy, self._audit)
+        try:
+            return await self._timed(runner, work)
+        finally:
+            await runner.close()
+
+    async def _timed(self, runner: CommandRunner, work: Work) -> tuple[float, str]:
         start = time.perf_counter()
-        result = await self._runner.run(
-            argv, cwd=self._policy.worktree, env=base_env(self._policy), network=False,
+        result = await runner.run(
+            work.argv, cwd=self._policy.worktree, env=base_env(self._policy), network=False,
             timeout_s=TIMEOUT_S,
         )  # fmt: skip
         spent = time.perf_counter() - start
@@ -92,22 +113,6 @@ class Ours:
         if result.exit_code:
             raise ModeError(f"{self.name}: {text[-400:]}")
         return spent, text
-
-
-class FirstCommand:
-    """A run's first command where each run stands behind bubblewrap, the wall put up for it."""
-
-    name = "Rootbound, a run's first command, behind bubblewrap"
-
-    def __init__(self, sandbox: Sandbox, policy: Policy, outbox: Outbox) -> None:
-        self._sandbox, self._policy, self._outbox = sandbox, policy, outbox
-
-    async def run(self, argv: Sequence[str]) -> tuple[float, str]:
-        once = Ours(self.name, self._sandbox, self._policy, self._outbox)
-        try:
-            return await once.run(argv)
-        finally:
-            await once.close()
 
 
 class Sandlock:
@@ -126,11 +131,14 @@ class Sandlock:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    async def run(self, argv: Sequence[str]) -> tuple[float, str]:
+    def fits(self, work: Work) -> bool:
+        return True
+
+    async def run(self, work: Work) -> tuple[float, str]:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise ModeError("sandlock has no pipes")
-        request = [list(argv), str(self._policy.worktree), base_env(self._policy)]
+        request = [list(work.argv), str(self._policy.worktree), base_env(self._policy)]
         stdin.write(json.dumps(request) + "\n")
         stdin.flush()
         answer = stdout.readline()
@@ -146,7 +154,11 @@ class Sandlock:
 
 
 def modes(
-    sandboxes: dict[str, Sandbox], policy: Policy, outbox: Outbox, sandlock: str | None
+    sandboxes: dict[str, Sandbox],
+    policy: Policy,
+    outbox: Outbox,
+    sandlock: str | None,
+    scratch: Path,
 ) -> tuple[list[Mode], list[str]]:
     """Return the modes that this machine has, plain first, and a sentence for each absent one."""
     untraced = dataclasses.replace(
@@ -156,7 +168,7 @@ def modes(
     absent = []
     for label, sandbox in sandboxes.items():
         found.append(Ours(f"Rootbound{label}", sandbox, policy, outbox))
-        if not label:
+        if label == "":
             found.append(Ours("Rootbound, reads untraced", sandbox, untraced, outbox))
     if shutil.which("bwrap"):
         found.append(Direct("bubblewrap (no audit)", policy, _bubblewrap(policy)))
@@ -174,13 +186,23 @@ def modes(
         ]))  # fmt: skip
     else:
         absent.append("strace is not installed (Debian package strace).")
+    floor = _floor(scratch)
+    if floor:
+        found.append(Direct("a supervisor that does nothing", policy, [floor], only="open for"))
+    else:
+        absent.append("There is no C compiler for the supervisor that does nothing.")
     return found, absent
 
 
-async def first_command(policy: Policy, outbox: Outbox) -> FirstCommand | None:
-    """Return the mode with a wall for each command, where bubblewrap works."""
-    wall = (await probe()).wall
-    return None if wall is None else FirstCommand(Sandbox(wall=wall), policy, outbox)
+def _floor(scratch: Path) -> str | None:
+    """Compile the supervisor that does nothing; None without a compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    target = scratch / "floor"
+    source = Path(__file__).with_name("sandbox_floor.c")
+    subprocess.run([compiler, "-O2", "-o", str(target), str(source)], check=True)
+    return str(target)
 
 
 def _bubblewrap(policy: Policy) -> list[str]:

@@ -42,7 +42,7 @@ class Work:
     Parameters
     ----------
     name
-        Its row in the table.
+        Its row of the table.
     unit
         ``"ms"``, ``"s"`` or ``"us"``.
     argv
@@ -53,6 +53,8 @@ class Work:
         Folders that it makes and that are removed afterwards, outside the measured time.
     needs
         Makes the files it works on, in the working folder.
+    fresh
+        Whether the command is the first of a run, so that what a run has of its own is made.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Work:
     printed: bool = False
     leaves: tuple[Path, ...] = ()
     needs: Callable[[Path], object] | None = None
+    fresh: bool = False
 
     def clear(self) -> None:
         for folder in self.leaves:
@@ -79,7 +82,7 @@ def prepare(tree: Path, scratch: Path, python: str, only: str = "") -> list[Work
     python
         An interpreter with pytest.
     only
-        Leave out workloads whose name does not hold this.
+        Leave out workloads whose name holds none of these words, with commas between them.
     """
     (tree / "one").write_text("x")
     bare = str(Path(sys.executable).resolve())
@@ -89,6 +92,7 @@ def prepare(tree: Path, scratch: Path, python: str, only: str = "") -> list[Work
     source, archive = tree / "source.bare", tree / "files.tar"
     works = [
         Work("start of a command", "ms", ("/bin/true",)),
+        Work("first command of a run", "ms", ("/bin/true",), fresh=True),
         Work(f"pytest, {TESTS} tests", "s", tests, needs=_suite),
         Work(f"git clone, {FILES:,} files", "s", (*git, str(source), str(scratch / "clone")),
              leaves=(scratch / "clone",), needs=_repository),
@@ -98,7 +102,7 @@ def prepare(tree: Path, scratch: Path, python: str, only: str = "") -> list[Work
         Work("open for writing", "us", (*micro, "write", "one", str(OPENS)), printed=True),
         Work("CPU-bound", "s", (bare, "-I", "-S", "-c", _CPU), printed=True),
     ]  # fmt: skip
-    works = [work for work in works if only in work.name]
+    works = [work for work in works if any(word in work.name for word in only.split(","))]
     for work in works:
         if work.needs is not None:
             work.needs(tree)

@@ -129,7 +129,8 @@ def _aliases(named: set[Path]) -> Iterator[str]:
             here /= part
             if here in made or any(within(here, path) for path in named):
                 break
-            if here.is_symlink():
+            # False, too, for what lies in a folder that this user cannot enter.
+            if os.path.islink(here):  # noqa: PTH114
                 made.add(here)
                 yield from ("--symlink", str(here.readlink()), str(here))
                 break

@@ -40,6 +40,9 @@ SIGNAL_CALLS = (
 )  # fmt: skip
 """Asked about only where Landlock does not confine signals."""
 
+MOVE_CALLS = ("umask", "chdir", "fchdir")
+"""Asked about only where the supervisor remembers the umask and the folder of a thread."""
+
 NETWORK_CALLS = ("connect", "sendmsg", "sendmmsg")
 """Asked about when the network is on; `sendto` joins them when it names an address."""
 
@@ -205,7 +208,7 @@ def build(
     loopback: bool = False,
     count_forks: bool = False,
     trace_reads: bool = True,
-    trap_umask: bool = False,
+    trap_moves: bool = False,
 ) -> bytes:
     """Assemble the program.
 
@@ -224,8 +227,9 @@ def build(
         Whether to ask about new processes and threads, to limit their number.
     trace_reads
         Whether to ask about opens that can only read.
-    trap_umask
-        Whether to ask about umask, for a supervisor that remembers it.
+    trap_moves
+        Whether to ask about umask, chdir and fchdir, for a supervisor that remembers what they
+        change.
 
     Returns
     -------
@@ -258,8 +262,8 @@ def build(
     program += [(_JGE, 0, 1, _FIRST_UNKNOWN), _ret(_fail(errno.ENOSYS))]
     asked = [name for name in FILE_CALLS if name not in _OPEN_FLAGS]
     blocks += [(name, _open(index, trace_reads=trace_reads)) for name, index in _OPEN_FLAGS.items()]
-    if trap_umask:
-        asked.append("umask")
+    if trap_moves:
+        asked += MOVE_CALLS
     if trap_signals:
         asked += SIGNAL_CALLS
     if count_forks:

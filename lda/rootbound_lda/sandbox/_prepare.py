@@ -83,7 +83,7 @@ def prepare(job: Mapping[str, Any], pins: Sequence[int]) -> Prepared:
         loopback=job["loopback"],
         count_forks=most is not None,
         trace_reads=rule["trace_reads"],
-        trap_umask=fast is not None,
+        trap_moves=fast is not None,
     )
     ruleset = _ruleset(version, job, roots, sockets) if version > 0 else None
     return Prepared(roots, ruleset, program, trap_signals, most, fast, sockets)

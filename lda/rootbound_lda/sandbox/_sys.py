@@ -13,7 +13,7 @@ import platform
 MACHINE = platform.machine()
 
 _X86_64 = {
-    "execve": 59, "ftruncate": 77, "umask": 95, "execveat": 322,
+    "execve": 59, "ftruncate": 77, "umask": 95, "chdir": 80, "fchdir": 81, "execveat": 322,
     "open": 2, "ioctl": 16, "connect": 42, "socket": 41, "sendto": 44, "sendmsg": 46, "bind": 49,
     "listen": 50, "accept": 43, "socketpair": 53, "clone": 56, "fcntl": 72, "truncate": 76,
     "fork": 57, "vfork": 58,
@@ -40,7 +40,7 @@ _X86_64 = {
     "syslog": 103, "lookup_dcookie": 212, "capset": 126,
 }  # fmt: skip
 _AARCH64 = {
-    "ftruncate": 46, "umask": 166, "execve": 221, "execveat": 281,
+    "ftruncate": 46, "umask": 166, "chdir": 49, "fchdir": 50, "execve": 221, "execveat": 281,
     "io_setup": 0, "io_submit": 2, "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7,
     "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16, "lookup_dcookie": 18, "fcntl": 25,
     "ioctl": 29, "ioprio_set": 30, "mknodat": 33, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36,

@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from rootbound_lda import places
 from rootbound_lda.audit import MemorySink
 from rootbound_lda.config import ConfigError, load
 from rootbound_lda.policy import Policy, build_policy
@@ -146,6 +148,34 @@ class Walled:
     def denied(self) -> set[str]:
         """Return the paths of what was refused."""
         return {str(e["path"]) for e in self.sink.entries if e["result"] == "DENIED"}
+
+
+def test_a_folder_on_the_path_that_cannot_be_entered_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A user's PATH may be another's, as `su` leaves it."""
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name).resolve()
+        locked, link, tools = base / "locked", base / "link", base / "tools"
+        (locked / "bin").mkdir(parents=True)
+        (tools / "bin").mkdir(parents=True)
+        link.symlink_to(tools)
+        base.chmod(0o755)
+        locked.chmod(0)
+        monkeypatch.setenv("PATH", f"{locked}/bin:{link}/bin:relative::/usr/bin")
+        if os.getuid() == 0:
+            os.seteuid(65534)  # root can enter everything
+        try:
+            with pytest.raises(PermissionError):
+                (locked / "bin").stat()
+            found = list(_bubblewrap._aliases({Path("/usr"), tools}))
+            named = list(places.system_readable(()))
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)
+            locked.chmod(0o700)
+    assert found[-3:] == ["--symlink", str(tools), str(link)]
+    assert locked / "bin" not in named
 
 
 @pytest_asyncio.fixture(params=["open", "closed without Landlock"])

@@ -213,6 +213,81 @@ async def test_umask_is_that_of_the_moment(run: Run) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_relative_name_starts_from_the_folder_of_the_moment(run: Run) -> None:
+    """It changes between one file and the next, by this thread, by another, in a child."""
+    said = await run.python(
+        "import os, threading\n"
+        "def make(n): os.close(os.open(n, os.O_CREAT | os.O_EXCL | os.O_WRONLY))\n"
+        "def other(act, *args):\n"
+        "    t = threading.Thread(target=act, args=args); t.start(); t.join()\n"
+        "here = os.open('.', os.O_RDONLY)\n"
+        "for n in range(20):\n"
+        "    os.mkdir(f'a{n}'); make(f'first{n}'); os.chdir(f'a{n}')\n"
+        "    make('own'); other(make, 'by')\n"
+        "    os.mkdir('in'); other(os.chdir, 'in'); make('other'); other(make, 'by')\n"
+        "    os.fchdir(here)\n"
+        "    if os.fork() == 0: os.chdir(f'a{n}'); make('child'); os._exit(0)\n"
+        "    os.wait(); make(f'last{n}')\n"
+        "    os.rename(f'first{n}', f'a{n}/moved')\n"
+        "print('done')\n"
+    )
+    assert said == "done\n"
+    for n in range(20):
+        assert sorted(os.listdir(run.tree / f"a{n}")) == ["by", "child", "in", "moved", "own"]
+        assert sorted(os.listdir(run.tree / f"a{n}/in")) == ["by", "other"]
+        assert (run.tree / f"last{n}").exists()
+        assert ("WRITE", "ALLOWED", "openat") in run.of(f"a{n}/in/other")
+
+
+@pytest.mark.asyncio
+async def test_no_program_sees_itself_kept_on_one_processor(run: Run) -> None:
+    said = await run.python(
+        "import os\n"
+        "own, seen = os.sched_getaffinity(0), set()\n"
+        "for n in range(3000):\n"
+        "    fd = os.open('one', os.O_CREAT | os.O_WRONLY)\n"
+        "    seen.add(frozenset(os.sched_getaffinity(0))); os.close(fd)\n"
+        "print(seen == {frozenset(own)})\n"
+    )
+    assert said == "True\n"
+
+
+@pytest.mark.asyncio
+async def test_a_limit_of_processes_is_never_passed(policy: Policy) -> None:
+    """Not by forks that are under way while the tree is counted, either."""
+    code = (
+        "import os, signal, threading, time\n"
+        "ready = threading.Barrier(8)\n"
+        "def fork():\n"
+        "    ready.wait()\n"
+        "    for _ in range(12):\n"
+        "        try: pid = os.fork()\n"
+        "        except OSError: return\n"
+        "        if pid == 0: signal.pause(); os._exit(0)\n"
+        "threads = [threading.Thread(target=fork) for _ in range(8)]\n"
+        "for t in threads: t.start()\n"
+        "for t in threads: t.join()\n"
+        "kids = sum(len(open(f'/proc/{os.getpid()}/task/{t}/children').read().split())\n"
+        "           for t in os.listdir('/proc/self/task'))\n"
+        "print(kids)\n"
+    )
+    limits = dataclasses.replace(policy.process, max_processes=40)
+    sandbox = Sandbox()
+    await sandbox.start()
+    try:
+        runner = sandbox.runner(dataclasses.replace(policy, process=limits), MemorySink())
+        for _ in range(3):
+            result = await runner.run(
+                [PYTHON, "-I", "-S", "-c", code], cwd=policy.worktree, env=base_env(policy),
+                network=False, timeout_s=30,
+            )  # fmt: skip
+            # This process and its eight threads were there as well.
+            assert 20 <= int(result.output) <= 39
+    finally:
+        await sandbox.stop()
+
+
+@pytest.mark.asyncio
 async def test_a_signal_does_not_repeat_a_change(run: Run) -> None:
     """A storm of signals meets calls that wait for their answer: each happens once or not."""
     said = await run.python(

@@ -1,4 +1,4 @@
-/* What is known of the calling thread: its process, program, umask and memory. */
+/* What is known of the calling thread: its process, program, umask, folder and memory. */
 #include "fast.h"
 
 #include <stdlib.h>
@@ -6,16 +6,63 @@
 #include <time.h>
 
 #define CALLERS 64
-#define PENDING 16
+#define CHANGING 16
 /* A number can be taken by another thread once its owner died, but never this soon. */
 #define FRESH_NS 50000000u
 
-static struct caller callers[CALLERS];
-/* Threads that were allowed to change their umask and have not come back since: until they do,
- * nobody knows whether the change has happened, so no umask is remembered. */
-static pid_t pending[PENDING];
-static unsigned pending_count;
-static bool never_remember;
+/* What is remembered of a thread, each part when it is first asked for. */
+struct memory {
+    struct caller caller; /* its program has a length once it is known */
+    pid_t tid;
+    uint64_t stamp;
+    bool has_mask;
+    mode_t mask;
+    int folder; /* its current one, -1 if not known */
+};
+
+/* Threads that were allowed to change something and have not come back since: until they do,
+ * nobody knows whether the change has happened, so nothing of that kind is remembered. */
+struct changing {
+    pid_t tids[CHANGING];
+    unsigned count;
+    bool always;
+};
+
+static struct memory memories[CALLERS];
+static struct changing changing[CHANGES];
+
+static void forget(struct memory *memory)
+{
+    if (memory->tid && memory->folder >= 0)
+        close(memory->folder);
+    memory->tid = 0;
+}
+
+/* Some thread is about to change what is remembered. */
+void callers_forget(void)
+{
+    for (unsigned index = 0; index < CALLERS; index++)
+        forget(&memories[index]);
+}
+
+static struct memory *memory_of(pid_t tid)
+{
+    struct memory *memory = &memories[(unsigned)tid % CALLERS];
+    if (memory->tid == tid)
+        return memory;
+    forget(memory);
+    memory->tid = tid;
+    memory->stamp = now_ns(CLOCK_MONOTONIC_COARSE);
+    memory->has_mask = false;
+    memory->folder = -1;
+    memory->caller.program_length = 0;
+    return memory;
+}
+
+static bool unsure(enum change change)
+{
+    return changing[change].count || changing[change].always;
+}
 
 static unsigned long field(const char *text, const char *name, int base, unsigned long otherwise)
 {
@@ -23,11 +70,11 @@ static unsigned long field(const char *text, const char *name, int base, unsigne
     return found ? strtoul(found + strlen(name), NULL, base) : otherwise;
 }
 
-static void read_status(struct caller *caller)
+static void read_status(struct memory *memory)
 {
     char name[32], text[2048];
     ssize_t length = -1;
-    snprintf(name, sizeof name, "/proc/%d/status", (int)caller->tid);
+    snprintf(name, sizeof name, "/proc/%d/status", (int)memory->tid);
     int fd = open(name, O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
         length = read(fd, text, sizeof text - 1);
@@ -35,72 +82,93 @@ static void read_status(struct caller *caller)
     }
     text[length > 0 ? length : 0] = 0;
     /* A thread that is gone takes no rights along: the strictest umask. */
-    caller->mask = (mode_t)field(text, "\nUmask:\t", 8, 0777) & 0777;
-    caller->tgid = (pid_t)field(text, "\nTgid:\t", 10, (unsigned long)caller->tid);
+    memory->mask = (mode_t)field(text, "\nUmask:\t", 8, 0777) & 0777;
+    memory->has_mask = true;
+    memory->caller.tgid = (pid_t)field(text, "\nTgid:\t", 10, (unsigned long)memory->tid);
 }
 
 const struct caller *caller_of(pid_t tid)
 {
-    struct caller *caller = &callers[(unsigned)tid % CALLERS];
-    uint64_t now = now_ns(CLOCK_MONOTONIC_COARSE);
-    bool known = caller->tid == tid && now - caller->stamp < FRESH_NS;
-    if (known && !pending_count && !never_remember)
+    struct memory *memory = memory_of(tid);
+    struct caller *caller = &memory->caller;
+    if (caller->program_length && !unsure(CHANGES_PROGRAM))
         return caller;
-    caller->tid = tid;
-    caller->stamp = now;
-    read_status(caller);
-    if (!known) {
-        char name[32];
-        snprintf(name, sizeof name, "/proc/%d/exe", (int)tid);
-        ssize_t length = readlink(name, caller->program, sizeof caller->program);
-        if (length < 0) {
-            caller->program[0] = '?';
-            length = 1;
-        }
-        caller->program_length = (uint16_t)length;
+    if (!memory->has_mask)
+        read_status(memory);
+    char name[32];
+    snprintf(name, sizeof name, "/proc/%d/exe", (int)tid);
+    ssize_t length = readlink(name, caller->program, sizeof caller->program);
+    if (length <= 0) {
+        caller->program[0] = '?';
+        length = 1;
     }
+    caller->program_length = (uint16_t)length;
     return caller;
 }
 
-/* Some thread is about to execute another program. */
-void callers_forget(void)
+mode_t caller_mask(pid_t tid)
 {
-    for (unsigned index = 0; index < CALLERS; index++)
-        callers[index].tid = 0;
+    struct memory *memory = memory_of(tid);
+    if (!memory->has_mask || unsure(CHANGES_MASK))
+        read_status(memory);
+    return memory->mask;
 }
 
-void caller_changes_mask(pid_t tid)
+/* Pin the thread's current folder; `kept` tells whether the descriptor stays ours. */
+int caller_folder(pid_t tid, bool *kept)
 {
+    struct memory *memory = memory_of(tid);
+    *kept = !unsure(CHANGES_FOLDER);
+    if (*kept && memory->folder >= 0)
+        return memory->folder;
+    char name[32];
+    snprintf(name, sizeof name, "/proc/%d/cwd", (int)tid);
+    int folder = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (*kept)
+        memory->folder = folder;
+    return folder;
+}
+
+void caller_changes(pid_t tid, enum change change)
+{
+    struct changing *these = &changing[change];
     callers_forget();
-    for (unsigned index = 0; index < pending_count; index++)
-        if (pending[index] == tid)
+    for (unsigned index = 0; index < these->count; index++)
+        if (these->tids[index] == tid)
             return;
-    if (pending_count == PENDING) {
+    if (these->count == CHANGING) {
         /* Those that are gone never come back. */
         unsigned left = 0;
-        for (unsigned index = 0; index < pending_count; index++) {
+        for (unsigned index = 0; index < these->count; index++) {
             char name[32];
-            snprintf(name, sizeof name, "/proc/%d", (int)pending[index]);
+            snprintf(name, sizeof name, "/proc/%d", (int)these->tids[index]);
             if (!access(name, F_OK))
-                pending[left++] = pending[index];
+                these->tids[left++] = these->tids[index];
         }
-        pending_count = left;
+        these->count = left;
     }
-    if (pending_count == PENDING)
-        never_remember = true;
+    if (these->count == CHANGING)
+        these->always = true;
     else
-        pending[pending_count++] = tid;
+        these->tids[these->count++] = tid;
 }
 
-/* A thread that asks again has finished what it was allowed before. */
+/* Begin a call. What is remembered is refreshed here alone: a call that is under way uses it.
+ * A thread that asks again has finished what it was allowed before. */
 void caller_seen(pid_t tid)
 {
-    for (unsigned index = 0; index < pending_count; index++)
-        if (pending[index] == tid) {
-            pending[index] = pending[--pending_count];
-            callers_forget();
-            return;
-        }
+    struct memory *memory = memory_of(tid);
+    if (now_ns(CLOCK_MONOTONIC_COARSE) - memory->stamp >= FRESH_NS)
+        forget(memory);
+    for (unsigned change = 0; change < CHANGES; change++) {
+        struct changing *these = &changing[change];
+        for (unsigned index = 0; index < these->count; index++)
+            if (these->tids[index] == tid) {
+                these->tids[index] = these->tids[--these->count];
+                callers_forget();
+                break;
+            }
+    }
 }
 
 ssize_t caller_read(pid_t tid, uint64_t address, void *target, size_t length)

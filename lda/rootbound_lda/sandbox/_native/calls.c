@@ -2,6 +2,7 @@
 #include "fast.h"
 
 #include <linux/openat2.h>
+#include <sched.h>
 #include <time.h>
 
 #ifndef AT_EMPTY_PATH
@@ -15,6 +16,7 @@ struct settings settings;
 /* One path of a call: where it starts, and what its folder and it itself really are. */
 struct place {
     int base;              /* the folder that a relative path starts from */
+    bool kept;             /* whether it stays open after the call */
     int parent;            /* the folder that the last component is in */
     char *last;
     int root;
@@ -59,21 +61,60 @@ static enum outcome failed(const struct call *call, int error)
     return fail(call, error);
 }
 
-static void give(const struct call *call, int fd, int flags)
+/* Handing over a descriptor wakes the caller as the scheduler likes: on an idle processor that
+ * costs several times the rest of the call. After such a hand-over the next ones keep the caller
+ * here. It gets its processors back before it leaves the kernel, so no program sees the change. */
+#define SLOW_NS 10000u
+#define KEPT_HERE 16
+static unsigned keep_here;
+
+static int add_fd(const struct call *call, int fd, int flags, uint32_t how)
 {
     struct seccomp_notif_addfd add = {
-        .id = call->id, .flags = SECCOMP_ADDFD_FLAG_SEND, .srcfd = (uint32_t)fd,
+        .id = call->id, .flags = how, .srcfd = (uint32_t)fd,
         .newfd_flags = (uint32_t)(flags & O_CLOEXEC)};
-    if (ioctl(settings.listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 && errno != ENOENT)
-        answer(call, 0, errno);
+    return ioctl(settings.listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
+}
+
+static bool give_here(const struct call *call, int fd, int flags)
+{
+    cpu_set_t own, here;
+    int cpu = sched_getcpu();
+    CPU_ZERO(&here);
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(call->tid, sizeof own, &own) ||
+        !CPU_ISSET(cpu, &own))
+        return false;
+    CPU_SET(cpu, &here);
+    if (sched_setaffinity(call->tid, sizeof here, &here))
+        return false;
+    int number = add_fd(call, fd, flags, 0), error = errno;
+    (void)sched_setaffinity(call->tid, sizeof own, &own);
+    if (number >= 0)
+        answer(call, number, 0);
+    else if (error != ENOENT)
+        answer(call, 0, error);
+    return true;
+}
+
+static void give(const struct call *call, int fd, int flags)
+{
+    if (!keep_here || !give_here(call, fd, flags)) {
+        uint64_t start = now_ns(CLOCK_MONOTONIC);
+        if (add_fd(call, fd, flags, SECCOMP_ADDFD_FLAG_SEND) < 0 && errno != ENOENT)
+            answer(call, 0, errno);
+        if (settings.wakes_here && now_ns(CLOCK_MONOTONIC) - start > SLOW_NS)
+            keep_here = KEPT_HERE;
+    } else {
+        keep_here--;
+    }
     close(fd);
 }
 
 bool real_path(int fd, char *target)
 {
-    char name[32];
-    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(name, target, PATH_BYTES);
+    char name[16];
+    snprintf(name, sizeof name, "%d", fd);
+    ssize_t length = readlinkat(settings.own_fds, name, target, PATH_BYTES);
     if (length <= 0 || length >= PATH_BYTES)
         return false;
     target[length] = 0;
@@ -85,9 +126,10 @@ static void let_go(struct place *place)
     if (place->parent != NO_FD && place->parent != place->base)
         close(place->parent);
     place->parent = NO_FD;
-    if (place->base != AT_FDCWD)
+    if (place->base != AT_FDCWD && !place->kept)
         close(place->base);
     place->base = AT_FDCWD;
+    place->kept = false;
 }
 
 /* Take the caller's path, and the folder that it starts from; false for what is not plain. */
@@ -99,12 +141,14 @@ static bool take_path(const struct call *call, int dir, uint64_t address, struct
     if (text[0] == '/')
         /* There these names mean the caller's own process; and twice a slash hides the name. */
         return strncmp(text, "/proc/", 6) && strncmp(text, "/dev/", 5) && text[1] != '/';
-    char name[48];
-    if (dir == AT_FDCWD)
-        snprintf(name, sizeof name, "/proc/%d/cwd", (int)call->tid);
-    else
+    int base;
+    if (dir == AT_FDCWD) {
+        base = caller_folder(call->tid, &place->kept);
+    } else {
+        char name[48];
         snprintf(name, sizeof name, "/proc/%d/fd/%d", (int)call->tid, dir);
-    int base = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        base = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    }
     if (base < 0)
         return false;
     place->base = base;
@@ -158,7 +202,7 @@ static bool pin_parent(const struct call *call, int dir, uint64_t address, struc
 
 static mode_t unmasked(const struct call *call, uint64_t mode)
 {
-    return (mode_t)mode & ~caller_of(call->tid)->mask;
+    return (mode_t)mode & ~caller_mask(call->tid);
 }
 
 /* -- opening ---------------------------------------------------------------------------------- */
@@ -198,9 +242,10 @@ static enum outcome reopen(const struct call *call, int pinned, int flags)
     int fd = NO_FD, error = EACCES;
     if (!fstat(pinned, &facts) && S_ISREG(facts.st_mode) && still_waits(call) &&
         real_path(pinned, first.real) && root_of(first.real) >= 0) {
-        char name[32];
-        snprintf(name, sizeof name, "/proc/self/fd/%d", pinned);
-        fd = open(name, (flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW)) | O_CLOEXEC | O_NOCTTY);
+        char name[16];
+        snprintf(name, sizeof name, "%d", pinned);
+        fd = openat(settings.own_fds, name,
+                    (flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW)) | O_CLOEXEC | O_NOCTTY);
         error = errno;
     }
     close(pinned);
@@ -429,12 +474,17 @@ static enum outcome dispatch(const struct call *call)
         nofollow = a[3] & AT_SYMLINK_NOFOLLOW;
         return plain_flags(a[3]) ? times_call(call, dir, a[1], a[2], nofollow) : LEFT;
     case SYS_umask:
-        caller_changes_mask(call->tid);
+        caller_changes(call->tid, CHANGES_MASK);
+        let_run(call);
+        return DONE;
+    case SYS_chdir:
+    case SYS_fchdir:
+        caller_changes(call->tid, CHANGES_FOLDER);
         let_run(call);
         return DONE;
     case SYS_execve:
     case SYS_execveat:
-        callers_forget();
+        caller_changes(call->tid, CHANGES_PROGRAM);
         return LEFT;
 #ifdef SYS_open
     case SYS_open:

@@ -55,16 +55,17 @@ uint64_t ring_head(void);
 
 /* caller.c: what is known of the calling thread */
 struct caller {
-    pid_t tid;
     pid_t tgid;
-    mode_t mask;
-    uint64_t stamp;
     uint16_t program_length;
     char program[PATH_BYTES];
 };
+/* What a call that the kernel runs by itself can change. */
+enum change { CHANGES_MASK, CHANGES_FOLDER, CHANGES_PROGRAM, CHANGES };
 const struct caller *caller_of(pid_t tid);
+mode_t caller_mask(pid_t tid);
+int caller_folder(pid_t tid, bool *kept);
 void callers_forget(void);
-void caller_changes_mask(pid_t tid);
+void caller_changes(pid_t tid, enum change change);
 void caller_seen(pid_t tid);
 ssize_t caller_read(pid_t tid, uint64_t address, void *target, size_t length);
 int caller_string(pid_t tid, uint64_t address, char *target);
@@ -83,6 +84,8 @@ bool holds_protected(const char *real);
 /* calls.c: the calls themselves */
 struct settings {
     int listener;
+    int own_fds;           /* /proc/self/fd: a name in it is found faster than by a whole path */
+    bool wakes_here;       /* whether answers wake callers on this processor, from 6.6 on */
     bool leave_reads;      /* reads of the user's files are carried out, by the brokers */
     bool fold;             /* reads of the system's files are counted, not listed */
 };

@@ -82,7 +82,11 @@ static PyObject *setup(PyObject *self, PyObject *args)
         PyErr_SetString(PyExc_OSError, "the ring of records cannot be mapped");
         return NULL;
     }
-    (void)ioctl(settings.listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP);
+    settings.own_fds = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (settings.own_fds < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    settings.wakes_here =
+        !ioctl(settings.listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP);
     told = ring_head();
     told_at = 0;
     listening = true;
