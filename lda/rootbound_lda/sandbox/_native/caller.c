@@ -7,6 +7,8 @@
 
 #define CALLERS 64
 #define CHANGING 16
+/* PIDFD_THREAD, from 6.9 on: descriptors belong to a thread, as it need not share them. */
+#define PIDFD_OF_THREAD O_EXCL
 /* A number can be taken by another thread once its owner died, but never this soon. */
 #define FRESH_NS 50000000u
 
@@ -18,6 +20,7 @@ struct memory {
     bool has_mask;
     mode_t mask;
     int folder; /* its current one, -1 if not known */
+    int pidfd;  /* -1 if not known */
 };
 
 /* Threads that were allowed to change something and have not come back since: until they do,
@@ -35,6 +38,8 @@ static void forget(struct memory *memory)
 {
     if (memory->tid && memory->folder >= 0)
         close(memory->folder);
+    if (memory->tid && memory->pidfd >= 0)
+        close(memory->pidfd);
     memory->tid = 0;
 }
 
@@ -55,6 +60,7 @@ static struct memory *memory_of(pid_t tid)
     memory->stamp = now_ns(CLOCK_MONOTONIC_COARSE);
     memory->has_mask = false;
     memory->folder = -1;
+    memory->pidfd = -1;
     memory->caller.program_length = 0;
     return memory;
 }
@@ -127,6 +133,19 @@ int caller_folder(pid_t tid, bool *kept)
     if (*kept)
         memory->folder = folder;
     return folder;
+}
+
+/* Duplicate a descriptor of the thread's, or pin the folder it stands for; -1 if neither works. */
+int caller_fd(pid_t tid, int number)
+{
+    struct memory *memory = memory_of(tid);
+    if (memory->pidfd < 0)
+        memory->pidfd = (int)syscall(SYS_pidfd_open, tid, PIDFD_OF_THREAD);
+    if (memory->pidfd >= 0)
+        return (int)syscall(SYS_pidfd_getfd, memory->pidfd, number, 0);
+    char name[48];
+    snprintf(name, sizeof name, "/proc/%d/fd/%d", (int)tid, number);
+    return open(name, O_PATH | O_CLOEXEC);
 }
 
 void caller_changes(pid_t tid, enum change change)

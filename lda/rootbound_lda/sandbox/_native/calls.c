@@ -141,14 +141,8 @@ static bool take_path(const struct call *call, int dir, uint64_t address, struct
     if (text[0] == '/')
         /* There these names mean the caller's own process; and twice a slash hides the name. */
         return strncmp(text, "/proc/", 6) && strncmp(text, "/dev/", 5) && text[1] != '/';
-    int base;
-    if (dir == AT_FDCWD) {
-        base = caller_folder(call->tid, &place->kept);
-    } else {
-        char name[48];
-        snprintf(name, sizeof name, "/proc/%d/fd/%d", (int)call->tid, dir);
-        base = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    }
+    int base = dir == AT_FDCWD ? caller_folder(call->tid, &place->kept)
+                               : caller_fd(call->tid, dir);
     if (base < 0)
         return false;
     place->base = base;
@@ -378,9 +372,7 @@ static int pin_target(const struct call *call, int dir, uint64_t address, bool n
             return NO_FD;
         fd = open_from(first.base, first.text, O_PATH | (nofollow ? O_NOFOLLOW : 0));
     } else {
-        char name[48];
-        snprintf(name, sizeof name, "/proc/%d/fd/%d", (int)call->tid, dir);
-        fd = open(name, O_PATH | O_CLOEXEC);
+        fd = caller_fd(call->tid, dir);
     }
     struct stat facts;
     if (fd >= 0 && still_waits(call) && real_path(fd, first.real) && stands(root_of(first.real)) &&
@@ -397,10 +389,11 @@ static enum outcome chmod_call(const struct call *call, int dir, uint64_t addres
     int fd = mode & 06000 ? NO_FD : pin_target(call, dir, address, false);
     if (fd == NO_FD)
         return LEFT;
-    char name[32];
-    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    char name[16];
+    snprintf(name, sizeof name, "%d", fd);
     enum outcome outcome =
-        change_done(call, chmod(name, (mode_t)mode & 07777), OP_WRITE, first.real, NULL);
+        change_done(call, fchmodat(settings.own_fds, name, (mode_t)mode & 07777, 0), OP_WRITE,
+                    first.real, NULL);
     close(fd);
     return outcome;
 }
@@ -427,10 +420,11 @@ static enum outcome times_call(const struct call *call, int dir, uint64_t addres
     int fd = pin_target(call, dir, address, nofollow);
     if (fd == NO_FD)
         return LEFT;
-    char name[32];
-    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-    enum outcome outcome = change_done(
-        call, utimensat(AT_FDCWD, name, times ? both : NULL, 0), OP_WRITE, first.real, NULL);
+    char name[16];
+    snprintf(name, sizeof name, "%d", fd);
+    enum outcome outcome =
+        change_done(call, utimensat(settings.own_fds, name, times ? both : NULL, 0), OP_WRITE,
+                    first.real, NULL);
     close(fd);
     return outcome;
 }

@@ -64,6 +64,7 @@ enum change { CHANGES_MASK, CHANGES_FOLDER, CHANGES_PROGRAM, CHANGES };
 const struct caller *caller_of(pid_t tid);
 mode_t caller_mask(pid_t tid);
 int caller_folder(pid_t tid, bool *kept);
+int caller_fd(pid_t tid, int number);
 void callers_forget(void);
 void caller_changes(pid_t tid, enum change change);
 void caller_seen(pid_t tid);
