@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from websockets.sync.client import connect
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -58,6 +59,18 @@ def start(live: LiveStack, project: Any, title: str) -> str:
     return str(live.call("POST", f"/api/tasks/{task['id']}/attempts/", {}, expect=201)["id"])
 
 
+def watch(live: LiveStack, attempt: str) -> None:
+    """Follow an attempt as the board does, over its WebSocket, until it waits for review."""
+    url = f"{live.url.replace('http', 'ws', 1)}/ws/attempts/{attempt}/?after=0"
+    headers = {"Authorization": f"Bearer {live.token}"}
+    with connect(url, additional_headers=headers, compression=None, proxy=None) as socket:
+        for frame in socket:
+            if '"REVIEW"' in str(frame):
+                return
+            if '"FAILED"' in str(frame):
+                raise RuntimeError(f"The attempt failed: {str(frame)[-500:]}")
+
+
 def plain(repository: Path, scratch: Path, number: int) -> None:
     """Make the same change with git alone: worktree, commit, merge."""
     tree = scratch / f"plain-{number}"
@@ -80,8 +93,7 @@ def own_cost(live: LiveStack, rounds: int, files: int) -> Iterator[Line]:
     def attempt(number: int) -> None:
         live.replay.by_title = {f"Ours {number}#": writes(f"ours-{number}")}
         made = start(live, project, f"Ours {number}#")
-        while live.attempt(made)["status"] != "REVIEW":
-            time.sleep(0.01)
+        watch(live, made)
         live.call("POST", f"/api/attempts/{made}/approve/", {})
 
     attempt(0)

@@ -80,14 +80,18 @@ _CA_VARIABLES = (
 
 def within(path: Path, folder: Path) -> bool:
     """Tell whether a path is a folder or lies in it; both canonical."""
+    return _within(os.fspath(path), os.fspath(folder))
+
+
+def _within(inner: str, outer: str) -> bool:
     # As text: a policy takes thousands of these, and `Path.parents` costs a hundred times as much.
-    inner, outer = os.fspath(path), os.fspath(folder)
     return inner == outer or inner.startswith(outer if outer == "/" else f"{outer}/")
 
 
 def overlaps(first: Path, second: Path) -> bool:
     """Tell whether one of two canonical paths holds the other."""
-    return within(first, second) or within(second, first)
+    one, other = os.fspath(first), os.fspath(second)
+    return _within(one, other) or _within(other, one)
 
 
 def first_met(path: Path, places: Iterable[Path]) -> Path | None:

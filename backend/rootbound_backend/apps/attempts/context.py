@@ -42,6 +42,8 @@ def _dependencies(task: Task) -> str:
 
 def _before(attempt: Attempt) -> str:
     """Return how the attempt before ended: reason, gate output and the reviewer's comments."""
+    if attempt.number == 1:
+        return ""
     before = attempt.continues or (
         Attempt.objects.filter(task_id=attempt.task_id, number__lt=attempt.number)
         .order_by("-number")

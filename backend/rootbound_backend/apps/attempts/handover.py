@@ -90,13 +90,13 @@ def hand_over_attempt(attempt_id: uuid.UUID) -> HandOver:
 
 def _claim(attempt_id: uuid.UUID) -> tuple[Attempt | None, HandOver]:
     with transaction.atomic():
-        attempt = Attempt.objects.filter(pk=attempt_id).first()
-        if attempt is None:
-            return None, HandOver.SKIPPED
         with connection.cursor() as cursor:
             # Two workers that count free places at once would both take the last one.
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CAPACITY_LOCK])
-        attempt = lock_attempt(attempt_id)
+        try:
+            attempt = lock_attempt(attempt_id)
+        except Problem:
+            return None, HandOver.SKIPPED  # it was deleted with its task
         now = timezone.now()
         if attempt.status != AttemptStatus.QUEUED or attempt.holds_claim(now):
             return None, HandOver.SKIPPED
