@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from .wire import AgentConfig
-from .wire_types import Sha
+from .wire_types import AbsolutePath, Identifier, Sha
 
 
 class MergeRequest(Struct, frozen=True):
@@ -21,6 +21,14 @@ class MessageRequest(Struct, frozen=True):
     """The body of ``POST /runs/{id}/messages``."""
 
     text: Annotated[str, Meta(min_length=1, max_length=10_000)]
+
+
+class UnsavedRequest(Struct, frozen=True):
+    """The body of ``POST /unsaved``: all that one editor of a user's holds now."""
+
+    user_id: Identifier
+    editor: Identifier
+    paths: Annotated[list[AbsolutePath], Meta(max_length=200)]
 
 
 class KeyTestRequest(Struct, frozen=True):

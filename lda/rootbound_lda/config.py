@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import platformdirs
 
 from .auth import VerifyKeys
 from .outbox import DEFAULT_MAX_BYTES
+from .wire_types import Provider
 
 BIND_HOST = "127.0.0.1"
 """The LDA listens here and nowhere else; there is no setting for it."""
@@ -126,6 +128,11 @@ class Config:
         return self.home / "baselines"
 
     @property
+    def unsaved(self) -> Path:
+        """What editors have open with unsaved changes."""
+        return self.run_folder / "unsaved.json"
+
+    @property
     def outbox(self) -> Path:
         """The outbox's database."""
         return self.home / "outbox" / "outbox.sqlite3"
@@ -185,7 +192,7 @@ def load(environ: Mapping[str, str]) -> Config:
     environ
         Usually ``os.environ``. ``ROOTBOUND_HOME``, ``ROOTBOUND_LDA_PORT`` (default 8001),
         ``ROOTBOUND_LDA_OUTBOX_MAX_BYTES`` (default 1 GiB), ``ROOTBOUND_LDA_BUBBLEWRAP`` (default
-        ``auto``), ``ROOTBOUND_GLM_BASE_URL`` and ``ROOTBOUND_GEMINI_BASE_URL`` are read.
+        ``auto``), and each provider's base URL (``ROOTBOUND_GLM_BASE_URL``) are read.
 
     Returns
     -------
@@ -213,7 +220,7 @@ def load(environ: Mapping[str, str]) -> Config:
     bubblewrap = environ.get("ROOTBOUND_LDA_BUBBLEWRAP") or "auto"
     if bubblewrap not in ("auto", "always", "off"):
         raise ConfigError(f"ROOTBOUND_LDA_BUBBLEWRAP is {bubblewrap!r}; give auto, always or off.")
-    names = {"GLM": "ROOTBOUND_GLM_BASE_URL", "GEMINI": "ROOTBOUND_GEMINI_BASE_URL"}
+    names = {provider: f"ROOTBOUND_{provider}_BASE_URL" for provider in get_args(Provider)}
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         config = Config(

@@ -214,6 +214,7 @@ class Execution:
             payload, key, self.services.config, worktree, policy,
             files=self._files, runner=keeper.runner, reporter=self.reporter,
             artifacts=self._artifacts, private=self._private,
+            is_unsaved=partial(self.services.unsaved.holds, payload.user_id),
             resumed=record.stage in ("agent", "gates"),
         ) as worker:  # fmt: skip
             self._worker = worker

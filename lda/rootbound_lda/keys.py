@@ -6,7 +6,6 @@ import re
 from collections.abc import MutableMapping
 from typing import Final
 
-DEFAULT_NAMES: Final = {"GLM": "GLM_API_KEY", "GEMINI": "GEMINI_API_KEY"}
 KEYRING_SERVICE: Final = "rootbound"
 REPLAY_KEY: Final = "replay"
 """What a replayed model is sent; a real key never goes to it."""
@@ -63,7 +62,7 @@ class Keys:
         KeyMissing
             When neither the environment nor the keyring has it.
         """
-        wanted = name or DEFAULT_NAMES[provider]
+        wanted = name or f"{provider}_API_KEY"
         if not _NAME.match(wanted):
             raise KeyMissing(
                 f"{wanted!r} is not the name of a key; use a name such as GLM_API_KEY in the "

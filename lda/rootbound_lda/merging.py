@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ class MergeRefused(Exception):  # noqa: N818 - it reads as what it says
     Attributes
     ----------
     code
-        ``merge-conflict``, ``checkout-dirty``, ``base-moved`` or ``head-moved``.
+        ``merge-conflict``, ``checkout-dirty``, ``unsaved-changes``, ``base-moved`` or
+        ``head-moved``.
     extras
         More fields for the answer, such as the conflicting ``files``.
     """
@@ -69,17 +72,26 @@ class MergePlan:
         return f"{subject}\n\n" + "\n".join(lines) + "\n"
 
 
-async def merge(repo: Repository, plan: MergePlan) -> Merged:
+async def merge(
+    repo: Repository, plan: MergePlan, unsaved: Collection[str] = frozenset()
+) -> Merged:
     """Merge an attempt. Repeating a merge that was made returns the same answer.
 
     The caller holds the repository's lock. Another program may still move the base; then the
     merge is computed anew, and given up after three times.
 
+    Parameters
+    ----------
+    repo, plan
+        What is merged where.
+    unsaved
+        Files that the user has open with unsaved changes, free of symbolic links. Default none.
+
     Raises
     ------
     MergeRefused
-        When the attempt or its base is not what was reviewed, there are conflicts, or the
-        user's checkout has uncommitted changes.
+        When the attempt or its base is not what was reviewed, there are conflicts, the user's
+        checkout has uncommitted changes, or the merge changes a file with unsaved ones.
     GitError
         When git itself fails.
     """
@@ -103,6 +115,8 @@ async def merge(repo: Repository, plan: MergePlan) -> Merged:
         if fork == plan.head:
             return await _already_merged(git, base, plan.head)
         commit = await _merge_commit(git, base, plan, *merged)
+        if checkout is not None and unsaved:
+            await _refuse_unsaved(git, base, commit, checkout.path, unsaved)
         if await _move(git, plan.base_branch, base, commit, checkout):
             return Merged(commit, base, fork == base)
         base = await git.commit_of(base_ref)
@@ -200,6 +214,27 @@ async def _merge_commit(git: Git, base: str, plan: MergePlan, tree: str, files: 
         stdin=plan.commit_message.encode("utf-8", "replace"),
     )  # fmt: skip
     return made.text
+
+
+async def _refuse_unsaved(
+    git: Git, base: str, commit: str, checkout: Path, unsaved: Collection[str]
+) -> None:
+    """Refuse to change files on the disk that an editor would overwrite, or lose, by and by."""
+    listed = await git.run("diff", "--name-only", "-z", "--no-renames", base, commit)
+    names = [os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
+    real = await asyncio.to_thread(lambda: [os.path.realpath(checkout / name) for name in names])
+    open_ones = [name for name, path in zip(names, real, strict=True) if path in unsaved]
+    if open_ones:
+        one = len(open_ones) == 1
+        shown = ", ".join(f"“{name}”" for name in open_ones[:5])
+        raise MergeRefused(
+            "unsaved-changes",
+            f"{shown}{' and more' if len(open_ones) > 5 else ''} {'is' if one else 'are'} open in "
+            "JupyterLab with unsaved changes, which this merge would overwrite; save and commit "
+            f"{'it' if one else 'them'}, or close {'it' if one else 'them'} without saving, and "
+            "approve again.",
+            files=open_ones,
+        )
 
 
 async def _move(git: Git, branch: str, base: str, commit: str, checkout: _Checkout | None) -> bool:

@@ -50,6 +50,8 @@ class RunRecord(msgspec.Struct):
         Messages of the user from before the agent's conversation began.
     merged
         Whether the attempt is in its base branch.
+    user_id
+        Whose run it is.
     """
 
     attempt_id: str
@@ -73,6 +75,7 @@ class RunRecord(msgspec.Struct):
     notes: list[str] = []
     conflicts: list[str] = []
     merged: bool = False
+    user_id: str = ""
 
     @property
     def live(self) -> bool:

@@ -194,6 +194,7 @@ class RunManager:
             started_at=now(),
             title=payload.task.title,
             task_id=payload.task.id,
+            user_id=payload.user_id,
         )
         folder = self._services.config.runs / attempt
         await asyncio.to_thread(save_payload, folder, payload)
@@ -401,7 +402,8 @@ class RunManager:
             repo = await self._git(record)
             plan = self._plan(record, head, message)
             async with self._services.locks(repo.git.common_dir):
-                merged = await merge(repo, plan)
+                unsaved = self._services.unsaved.paths(record.user_id)
+                merged = await merge(repo, plan, unsaved)
                 await worktrees.remove_worktree(repo.git, self._services.config.worktrees / attempt)
             record.merged = True
             await asyncio.to_thread(self._save, record)

@@ -28,6 +28,7 @@ from .bodies import (
     MessageRequest,
     RepoRequest,
     RootRequest,
+    UnsavedRequest,
 )
 from .config import version
 from .door import Door
@@ -113,6 +114,7 @@ class Api:
             ("POST", "/kernels", self.kernel),
             ("GET", "/kernels", self.list_kernels),
             ("POST", "/kernels/{id}/roots", self.kernel_roots),
+            ("POST", "/unsaved", self.unsaved),
             ("POST", "/roots/validate", self.validate_root),
             ("POST", "/repos/validate", self.validate_repo),
             ("GET", "/health", self.health),
@@ -235,6 +237,13 @@ class Api:
         wanted = await _body(request, KernelRootsRequest)
         ended = await self._kernels.withdraw(request.path_params["id"], wanted.writable_roots)
         return JSONResponse({"ended": ended})
+
+    async def unsaved(self, request: Request) -> Response:
+        """Take what an editor has open with unsaved changes."""
+        said = await _body(request, UnsavedRequest)
+        report = self._services.unsaved.report
+        left = await asyncio.to_thread(report, said.user_id, said.editor, said.paths)
+        return JSONResponse({"expires_in_s": left})
 
     async def validate_root(self, request: Request) -> Response:
         """Check a folder that is to be granted."""

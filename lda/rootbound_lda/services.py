@@ -14,6 +14,7 @@ from .git import RepositoryLocks
 from .keys import Keys
 from .outbox import Outbox
 from .sandbox import Sandbox, SandboxFacts, SandboxUnavailable, probe
+from .unsaved import UnsavedDocuments
 
 
 @dataclass(slots=True)
@@ -33,9 +34,14 @@ class Services:
     sandbox: Sandbox = field(default_factory=Sandbox)
     facts: SandboxFacts = field(default_factory=lambda: SandboxFacts("F", {}, ["Still probing."]))
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    unsaved: UnsavedDocuments = field(init=False)
     cache_locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     _baselines: Baselines | None = None
     _modules: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Recall what editors had open when an earlier process ended."""
+        self.unsaved = UnsavedDocuments(self.config.unsaved)
 
     @property
     def baselines(self) -> Baselines:

@@ -18,6 +18,7 @@ from .wire_types import AbsolutePath as AbsolutePath
 from .wire_types import Failure as Failure
 from .wire_types import GateName as GateName
 from .wire_types import Identifier as Identifier
+from .wire_types import Provider as Provider
 from .wire_types import Seconds as Seconds
 from .wire_types import Sequence as Sequence
 from .wire_types import Sha as Sha
@@ -81,7 +82,7 @@ class Network(Struct, frozen=True):
 class AgentConfig(Struct, frozen=True):
     """One agent profile, as the backend snapshots it into a run. Never holds a key."""
 
-    provider: Literal["GLM", "GEMINI"]
+    provider: Provider
     model: Annotated[str, Meta(min_length=1, max_length=255)]
     profile_id: str | None = None
     name: str = ""

@@ -15,6 +15,9 @@ AbsolutePath = Annotated[str, Meta(pattern=r"^/", max_length=4096)]
 Sequence = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(ge=0)]
 
+Provider = Literal["GLM", "GEMINI"]
+"""Whose model it is; ``GLM_API_KEY`` and ``ROOTBOUND_GLM_BASE_URL`` are named after it."""
+
 Failure = Literal[
     "CANCELLED",
     "GATE_INSTALL",

@@ -397,7 +397,7 @@ def _add_agents(verbs: Subparsers) -> None:
     add_verb(verbs, "list", _agents, help="show the profiles")
     create = add_verb(verbs, "create", _agent_create, help="make a profile")
     create.add_argument("name", metavar="NAME")
-    create.add_argument("--provider", required=True, type=str.upper, choices=["GLM", "GEMINI"])
+    create.add_argument("--provider", required=True, type=str.upper, metavar="GLM|GEMINI")
     create.add_argument("--model", required=True, metavar="MODEL", help="such as glm-7")
     create.add_argument("--role", required=True, type=str.upper, choices=_ROLES)
     _set_argument(create, "further fields, such as system_prompt='Be brief.'")

@@ -75,13 +75,12 @@ async def open_model(
         "max_tokens": DEFAULT_MAX_TOKENS,
         **chosen,
     }
-    build = _glm if config.provider == "GLM" else _gemini
     window = int(config.settings.get("context_window") or _WINDOWS[config.provider])
     timeout = httpx2.Timeout(READ_GAP_S, connect=CONNECT_S)
     async with httpx2.AsyncClient(
         timeout=timeout, verify=_authorities(), event_hooks={"request": [_connect_soon]}
     ) as http:
-        model, extra = build(config, key, url.rstrip("/"), http)
+        model, extra = _BUILDERS[config.provider](config, key, url.rstrip("/"), http)
         yield Codec(model, cast(ModelSettings, {**settings, **extra}), window)
 
 
@@ -141,3 +140,6 @@ def _gemini(
     # A thinking config replaces `thinking` as a whole, so both of its parts are needed.
     budget = int(config.settings.get("thinking_budget", -1))
     return model, {"google_thinking_config": {"include_thoughts": True, "thinking_budget": budget}}
+
+
+_BUILDERS: Final = {"GLM": _glm, "GEMINI": _gemini}

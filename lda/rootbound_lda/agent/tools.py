@@ -64,6 +64,8 @@ class Toolbox:
         Runs commands; ``None`` when there is no shell, as for the PM.
     artifacts
         Folder for whole outputs.
+    is_unsaved
+        Tells of a file whether the user has it open with unsaved changes.
     """
 
     policy: Policy
@@ -74,6 +76,7 @@ class Toolbox:
     artifacts: Path | None
     command_timeout_s: float = 600.0
     read_only: bool = False
+    is_unsaved: Callable[[Path], bool] = lambda _: False
     _seen: dict[str, str] = field(default_factory=dict)
 
     async def call(self, name: str, raw: str | dict[str, Any] | None, call_id: str) -> Answer:
@@ -125,9 +128,17 @@ class Toolbox:
 
     def _save(self, path: str, content: str, before: str | None) -> None:
         """Write a file; a notebook from its text by cell."""
+        self._refuse_unsaved(path)
         if notebooks.is_notebook(path):
             content = notebooks.from_text(path, content, before)
         self.files.write_bytes(path, content.encode("utf-8", "surrogatepass"))
+
+    def _refuse_unsaved(self, path: str) -> None:
+        if self.is_unsaved(self.policy.worktree / path):
+            raise ToolError(
+                f"{path} is open in JupyterLab with unsaved changes, so it cannot be changed now; "
+                "leave it as it is, or finish as blocked and ask the user to save or close it."
+            )
 
     def _raw(self, path: str) -> str:
         data = self.files.read_bytes(path, max_bytes=MAX_FILE_BYTES)
@@ -188,6 +199,7 @@ class Toolbox:
         return f"Wrote {path} ({count} lines, {size} bytes)." + _syntax_warning(path, content)
 
     def _delete_file(self, path: str) -> str:
+        self._refuse_unsaved(path)
         self.files.delete(path)
         self._seen.pop(_key(path), None)
         return f"Deleted {path}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -34,6 +34,7 @@ async def open_worker(
     reporter: Reporter,
     artifacts: Path,
     private: Path,
+    is_unsaved: Callable[[Path], bool],
     resumed: bool = False,
 ) -> AsyncIterator[AgentLoop]:
     """Open an agent for a run; its connections and its journal are closed afterwards.
@@ -54,6 +55,8 @@ async def open_worker(
         Folder for long outputs.
     private
         The run's own folder, for the journal.
+    is_unsaved
+        Tells of a file whether the user has it open with unsaved changes.
     resumed
         Whether it goes on where the journal ends. Default false.
 
@@ -74,6 +77,7 @@ async def open_worker(
         reporter=reporter,
         artifacts=artifacts,
         command_timeout_s=payload.limits.command_timeout_s,
+        is_unsaved=is_unsaved,
     )
     try:
         async with open_model(agent, key, config.model_urls) as codec:

@@ -43,8 +43,7 @@ MODEL_KEYS = ("GLM_API_KEY", "GEMINI_API_KEY")
 
 _LDA_VARIABLES = (
     *MODEL_KEYS,
-    "ROOTBOUND_GLM_BASE_URL",
-    "ROOTBOUND_GEMINI_BASE_URL",
+    *(f"ROOTBOUND_{name.removesuffix('_API_KEY')}_BASE_URL" for name in MODEL_KEYS),
     # The keyring, the user's git, and the way to the model's server.
     *("DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),

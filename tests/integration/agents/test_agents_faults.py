@@ -251,3 +251,25 @@ def test_notes_and_references_are_read_for_the_agent(
     assert str(spec) in read, "what is read for the agent is audited too"
     notices = " ".join(n["text"] for n in receiver.payloads(payload["attempt_id"], "notice"))
     assert "2 of 2 steps" in notices, "the reader is told at 80 % of a limit"
+
+
+def test_old_outputs_are_left_out_once_the_window_is_half_full(
+    lda: Any, repo: Path, receiver: Any, stub: Any
+) -> None:
+    (repo / "long.txt").write_text("".join(f"line {n} of many\n" for n in range(1, 201)))
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "-m", "A long file")
+    reads = [
+        Turn(calls=(ToolCall("read_file", {"path": "long.txt", "limit": 100 + n}),))
+        for n in range(14)
+    ]
+    fix = Turn(calls=(edit("return a - b", "return a + b"),))
+    model = stub(Steps([fix, *reads, DONE]))
+    payload = run_payload(repo, receiver, model, commands=COMMANDS)
+    payload["agent_config"]["settings"]["context_window"] = 4_000
+    assert finished(lda, receiver, payload)["status"] == "REVIEW"
+    told = [m["content"] for m in model.requests[-1].body["messages"] if m["role"] == "tool"]
+    assert told[0].startswith("Changed calc.py"), "what was done stays"
+    left_out = [text.startswith("[output left out, ") for text in told[1:]]
+    # Ten, and the one that came after they were counted.
+    assert left_out == [True] * 3 + [False] * 11

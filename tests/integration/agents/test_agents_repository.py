@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,26 @@ def test_merged_after_each_other_with_and_without_conflict(
     adds = stub(Steps([writes("calc.py", "def add(a, b):\n    return a + b\n"), DONE]))
     other = stub(Steps([writes("other.txt", "other\n"), DONE]))
     clash = stub(Steps([writes("calc.py", "def add(a, b):\n    return sum((a, b))\n"), DONE]))
-    attempts = [start(lda, repo, receiver, model) for model in (adds, other, clash)]
+    user = str(uuid.uuid4())
+    attempts = [start(lda, repo, receiver, model, user_id=user) for model in (adds, other, clash)]
     heads = [ended(receiver, attempt)["head_commit"] for attempt in attempts]
 
     before = lda.call("GET", f"/runs/{attempts[1]}/merge-preview").json()
     assert (before["behind"], before["clean"], before["checkout_dirty"]) == (0, True, False)
+
+    # What the user has open with unsaved changes is theirs until they save or close it.
+    def unsaved(who: str, *paths: str) -> None:
+        body = {"user_id": who, "editor": "page", "paths": [str(repo / path) for path in paths]}
+        assert lda.call("POST", "/unsaved", body).status_code == 200
+
+    unsaved(user, "calc.py", "check.py")
+    refused = merge(lda, attempts[0], heads[0])
+    assert (refused.status_code, refused.json()["code"]) == (409, "unsaved-changes")
+    assert refused.json()["files"] == ["calc.py"]
+    assert refused.json()["detail"].startswith("“calc.py” is open in JupyterLab with unsaved")
+    assert git(repo, "rev-parse", "main") == base
+    unsaved(user, "check.py")  # saved; what the merge does not touch may stay as it is
+    unsaved(str(uuid.uuid4()), "calc.py")  # nor do others decide on this user's checkout
     assert merge(lda, attempts[0], heads[0]).json()["fast_forward"] is True
     clean = lda.call("GET", f"/runs/{attempts[1]}/merge-preview").json()
     assert (clean["behind"], clean["clean"], clean["files"]) == (2, True, [])

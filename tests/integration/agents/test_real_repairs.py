@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,21 +44,24 @@ PAIRS = [
     Pair("itsdangerous", "2.1.2", "2.2.0", "tests/test_itsdangerous/test_serializer.py"),
 ]
 
-READ = ToolCall("read_file", {"path": "NOTES.txt"})
 THOUGHT = Turn(thinking="Only thinking.")
-# What vendors do wrong, a slice with each library and each of them on both wires.
-FAULTY: list[list[Turn | tuple[Turn, ...]]] = [
-    [
-        Turn(calls=(READ,), faults=(Fault.rate_limited(retry_after=0.2),)),
-        Turn(calls=(READ,), faults=(Fault.http(503),)),
-    ],
-    [
-        Turn(text="Half is lost.", calls=(READ,), faults=(Fault.cut(),)),
-        Turn(text="This as well.", calls=(READ,), faults=(Fault.early_eof(),)),
-    ],
-    [(THOUGHT, Turn(text="Cut", finish="length"), Turn(calls=(READ,)))],
-    [(Turn(calls=(READ,), finish="malformed_call"), Turn(calls=(READ,)))],
-]
+
+
+def look(number: int) -> ToolCall:
+    """Read the notes, never twice with the same arguments: that would be going in circles."""
+    return ToolCall("read_file", {"path": "NOTES.txt", "limit": number})
+
+
+def faulty() -> list[Turn | Callable[[Conversation], Turn]]:
+    """What vendors do wrong, in every run."""
+    return [
+        Turn(calls=(look(1),), faults=(Fault.rate_limited(retry_after=0.2),)),
+        Turn(calls=(look(2),), faults=(Fault.http(503),)),
+        Turn(text="Half is lost.", calls=(look(3),), faults=(Fault.cut(),)),
+        Turn(text="This as well.", calls=(look(4),), faults=(Fault.early_eof(),)),
+        asked_again((THOUGHT, Turn(text="Cut", finish="length"), Turn(calls=(look(5),)))),
+        asked_again((Turn(calls=(look(6),), finish="malformed_call"), Turn(calls=(look(7),)))),
+    ]
 
 
 def asked_again(turns: tuple[Turn, ...]) -> Callable[[Conversation], Turn]:
@@ -120,23 +124,73 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]
     return unpacked
 
 
-@pytest.mark.parametrize("provider", ["GLM", "GEMINI"])
-@pytest.mark.parametrize("pair", PAIRS, ids=[pair.package for pair in PAIRS])
-def test_a_release_is_repaired_to_its_successor(
-    provider: str, pair: Pair, tree: Callable[[str, str], Path],
-    tmp_path: Path, lda: Any, receiver: Any, stub: Any,
-) -> None:  # fmt: skip
-    package, old, new, tests, source = pair
-    before, after = tree(package, old), tree(package, new)
-    repo = tmp_path / "granted" / package
+@dataclass
+class Run:
+    """One attempt, and what its agent was told."""
+
+    payload: dict[str, Any]
+    heard: list[str]
+
+    @property
+    def attempt(self) -> str:
+        return str(self.payload["attempt_id"])
+
+
+@dataclass
+class Trial:
+    """A repository at the earlier release, with the tests of the later one."""
+
+    repo: Path
+    command: str
+    lda: Any
+    receiver: Any
+    stub: Any
+
+    def start(self, provider: str, steps: Steps) -> Run:
+        """Begin an attempt."""
+        heard: list[str] = []
+
+        def script(conversation: Conversation) -> Turn:
+            heard.extend(result.text for result in conversation.last_results)
+            return steps(conversation)
+
+        payload = run_payload(
+            self.repo, self.receiver, self.stub(script), provider=provider,
+            commands={"test_cmd": self.command},
+        )  # fmt: skip
+        taken = self.lda.call("POST", "/run", payload)
+        assert taken.status_code == 202, taken.text
+        return Run(payload, heard)
+
+    def ended(self, run: Run) -> dict[str, Any]:
+        """Return how an attempt ended."""
+        found = wait_for(lambda: self.receiver.status(run.attempt), "the end of the run", 120)
+        return dict(found)
+
+
+def make_repository(repo: Path, before: Path, after: Path, version: str) -> None:
+    """Commit the earlier release with the later one's tests."""
     shutil.copytree(before, repo, ignore=shutil.ignore_patterns("*.egg-info", "PKG-INFO"))
     shutil.rmtree(repo / "tests")
     shutil.copytree(after / "tests", repo / "tests")
     for command in (
         ("init", "-q", "-b", "main"), ("config", "user.name", "Ada Owner"),
-        ("config", "user.email", "ada@example.org"), ("add", "-A"), ("commit", "-q", "-m", old),
+        ("config", "user.email", "ada@example.org"), ("add", "-A"), ("commit", "-q", "-m", version),
     ):  # fmt: skip
         git(repo, *command)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=[pair.package for pair in PAIRS])
+def test_a_release_is_repaired_to_its_successor(
+    pair: Pair, tree: Callable[[str, str], Path], tmp_path: Path,
+    lda: Any, receiver: Any, stub: Any,
+) -> None:  # fmt: skip
+    """Every fault of vendors and agents, on both wires at once, so that their waits overlap."""
+    package, old, new, tests, source = pair
+    before, after = tree(package, old), tree(package, new)
+    repo = tmp_path / "granted" / package
+    make_repository(repo, before, after, old)
+    trial = Trial(repo, f"{TEST} {tests}", lda, receiver, stub)
     names = sorted(
         str(path.relative_to(after))
         for path in (after / source / package).rglob("*.py")
@@ -146,45 +200,48 @@ def test_a_release_is_repaired_to_its_successor(
         ToolCall("edit_file", {"path": e.path, "old_string": e.old, "new_string": e.new})
         for e in derive_edits(before, after, names)
     ]
+    outside = tmp_path / "outside.txt"
     idle = ToolCall("write_file", {"path": "NOTES.txt", "content": "same\nsame\n"})
     tidy = ToolCall("delete_file", {"path": "NOTES.txt"})
-    outside = tmp_path / "outside.txt"
-    heard: list[str] = []
-    faulty = [
-        asked_again(turn) if isinstance(turn, tuple) else turn for turn in FAULTY[PAIRS.index(pair)]
-    ]
-    steps = Steps(
-        [
-            Turn(calls=(idle,)), *faulty, *mistakes(outside), DONE,
-            Turn(calls=(*edits, tidy)), DONE,
-        ]
-    )  # fmt: skip
-
-    def script(conversation: Conversation) -> Turn:
-        heard.extend(result.text for result in conversation.last_results)
-        return steps(conversation)
-
-    model = stub(script)
-    payload = run_payload(
-        repo, receiver, model, provider=provider, commands={"test_cmd": f"{TEST} {tests}"}
+    passes = "def test_nothing():\n    pass\n"
+    cheat = Turn(
+        calls=tuple(
+            ToolCall("write_file", {"path": path, "content": passes}) for path in tests.split()
+        )
     )
-    attempt = payload["attempt_id"]
-    taken = lda.call("POST", "/run", payload)
-    assert taken.status_code == 202, taken.text
-    status = wait_for(lambda: receiver.status(attempt), "the end of the run", 120)
-    assert status["status"] == "REVIEW", status["message"]
-    (base,) = receiver.payloads(attempt, "baseline")
-    assert base["exit_code"] != 0, "the gate is red on the release before"
-    assert base["new"] == []
-    said = "\n".join(heard)
-    for answer in ANSWERS:
-        assert answer in said
+
+    def repair() -> Steps:
+        repaired = Turn(calls=(*edits, tidy))
+        return Steps([Turn(calls=(idle,)), *faulty(), *mistakes(outside), DONE, repaired, DONE])
+
+    wires = ("GLM", "GEMINI")
+    repairs = [trial.start(wire, repair()) for wire in wires]
+    cheats = [trial.start(wire, Steps([cheat, DONE])) for wire in wires]
+    idlers = [trial.start(wire, Steps([DONE])) for wire in wires]
+
+    for run in idlers:
+        assert trial.ended(run)["failure"] == "NO_CHANGES"
+    for run in cheats:
+        status = trial.ended(run)
+        assert status["status"] == "REVIEW", status["message"]
+        flagged = receiver.payloads(run.attempt, "diff")[-1]["tests"]
+        assert flagged == sorted(tests.split()), "a green gate, and the reviewer is told why"
+    for run in repairs:
+        status = trial.ended(run)
+        assert status["status"] == "REVIEW", status["message"]
+        (base,) = receiver.payloads(run.attempt, "baseline")
+        assert base["exit_code"] != 0, "the gate is red on the release before"
+        assert base["new"] == []
+        assert len(receiver.payloads(run.attempt, "retry")) >= 4
+        said = "\n".join(run.heard)
+        for answer in ANSWERS:
+            assert answer in said
+        head = status["head_commit"]
+        shown = git(repo, "diff", "--name-only", "main", head).splitlines()
+        assert shown == names, "nothing but what upstream changed"
+        for name in names:
+            blob = subprocess.run(
+                ["git", "show", f"{head}:{name}"], cwd=repo, check=True, capture_output=True
+            ).stdout
+            assert blob == (after / name).read_bytes(), name
     assert not outside.exists()
-    head = status["head_commit"]
-    shown = git(repo, "diff", "--name-only", "main", head).splitlines()
-    assert shown == names, "nothing but what upstream changed"
-    for name in names:
-        blob = subprocess.run(
-            ["git", "show", f"{head}:{name}"], cwd=repo, check=True, capture_output=True
-        ).stdout
-        assert blob == (after / name).read_bytes(), name

@@ -92,6 +92,20 @@ def test_roots(client, other, lda):
     assert (refused.status_code, refused.json()["code"]) == (422, "root-is-home")
 
 
+def test_unsaved_documents_are_told_to_the_lda_under_the_user(client, user, lda):
+    lda.answer("POST", "/unsaved", 200, {"expires_in_s": 150.0})
+    said = {"editor": "page-1", "paths": ["/srv/a.ipynb"]}
+    answer = client.post("/api/local-access/unsaved/", said)
+    assert (answer.status_code, answer.json()) == (200, {"expires_in_s": 150.0})
+    assert lda.bodies("/unsaved") == [{"user_id": str(user.pk), **said}]
+    for wrong in (
+        {**said, "paths": ["a.ipynb"]}, {**said, "paths": ["/x"] * 201}, {**said, "editor": "../x"},
+        {**said, "user_id": "eve"},
+    ):  # fmt: skip
+        assert client.post("/api/local-access/unsaved/", wrong).status_code == 400
+    assert len(lda.bodies("/unsaved")) == 1
+
+
 def test_local_access_status_without_the_lda(client):
     status = client.get("/api/local-access/status/").json()
     assert status["lda"]["reachable"] is False

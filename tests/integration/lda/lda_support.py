@@ -244,7 +244,7 @@ def stub() -> Iterator[Callable[..., ModelStub]]:
 def run_payload(repo: Path, receiver: Receiver, model: ModelStub, **changes: Any) -> dict[str, Any]:
     attempt = changes.pop("attempt_id", str(uuid.uuid4()))
     provider = changes.pop("provider", "GLM")
-    glm = provider == "GLM"
+    gemini = provider == "GEMINI"  # all others speak the OpenAI wire
     return {
         "version": 1,
         "attempt_id": attempt,
@@ -260,8 +260,8 @@ def run_payload(repo: Path, receiver: Receiver, model: ModelStub, **changes: Any
         },
         "agent_config": {
             "provider": provider,
-            "model": "glm-7" if glm else "gemini-2.5-flash",
-            "base_url": model.glm_url() if glm else model.gemini_url(),
+            "model": "gemini-2.5-flash" if gemini else "glm-7",
+            "base_url": model.gemini_url() if gemini else model.glm_url(),
             "name": "Fixer",
             "role": "BACKEND",
             "settings": {"replay": True},

@@ -177,3 +177,19 @@ def test_keys_leave_the_environment() -> None:
         keys.resolve("GEMINI", None)
     with pytest.raises(KeyMissing, match="not the name of a key"):
         keys.resolve("GLM", "PATH")
+
+
+@pytest.mark.asyncio
+async def test_a_file_with_unsaved_changes_in_an_editor_is_not_changed(box: Toolbox) -> None:
+    before = (box.policy.worktree / "src/a.py").read_text()
+    box.is_unsaved = lambda path: path.name == "a.py"
+    for tool, arguments in (
+        ("edit_file", {"old_string": "def f", "new_string": "def h"}),
+        ("write_file", {"content": "x"}),
+        ("delete_file", {}),
+    ):
+        answer = await box.call(tool, {"path": "src/a.py", **arguments}, "c1")
+        assert not answer.ok
+        assert answer.text.startswith("src/a.py is open in JupyterLab with unsaved changes")
+    assert (box.policy.worktree / "src/a.py").read_text() == before
+    assert (await say(box, "write_file", path="src/b.py", content="x = 1\n")).startswith("Wrote")

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
 import { daysOf, seriesOf } from '../src/components/cost';
-import type { AgentProfile, CostRow, DiskUse, Health, KeyReport } from '../src/model/machine';
+import type { AgentProfile, AgentTest, CostRow, DiskUse, Health, KeyReport } from '../src/model/machine';
 import { ProblemError } from '../src/model/problem';
 import type { Project, StackReport, Task, WritableRoot } from '../src/model/types';
 import { mountStackStatus } from '../src/mount';
@@ -50,6 +50,8 @@ class FakeMachine implements Machine {
   listAgents = (): Promise<AgentProfile[]> => Promise.resolve([]);
   createAgent = (role: string, provider: string): Promise<void> =>
     this.call(`agent ${role} ${provider}`, undefined);
+  testAgent = (id: string): Promise<AgentTest> =>
+    this.call(`test ${id}`, { ok: true, message: 'It answered.' });
   listProjects = (): Promise<Project[]> => Promise.resolve([]);
   createProject = (): Promise<Project> => this.call('project', PROJECT);
   createTask = (_project: string, title: string): Promise<Task> =>
@@ -155,6 +157,23 @@ test('without a key the guide offers the demo', async () => {
   await eventually(() => button('Run the demo').click());
   expect(typed).toEqual(["'/py' -m rootbound.cli demo"]);
   await eventually(() => expect(host.textContent).toContain('This server has no terminals'));
+});
+
+test('the guide asks the model of each profile one question', async () => {
+  const agent = (role: AgentProfile['role'], replay: boolean): AgentProfile => ({
+    id: `agent-${role}`,
+    name: role,
+    provider: 'GEMINI',
+    model: 'gemini-2.5-flash',
+    role,
+    is_replay: replay
+  });
+  const profiles = [agent('PM', false), agent('QA', true)];
+  machine.listAgents = () => Promise.resolve(profiles);
+  unmount = mountGuide(host, machine, {});
+  await eventually(() => button('Test the agents’ models').click());
+  await eventually(() => expect(host.textContent).toContain('PM (gemini-2.5-flash): It answered.'));
+  expect(machine.calls.filter(call => call.startsWith('test'))).toEqual(['test agent-PM']);
 });
 
 test('with a key the guide leads to an attempt, and goes on where a try failed', async () => {

@@ -20,7 +20,7 @@ class Provider(models.TextChoices):
 
 
 DEFAULT_MODELS = {Provider.GLM: "glm-7", Provider.GEMINI: "gemini-2.5-flash"}
-KEY_NAMES = {Provider.GLM: "GLM_API_KEY", Provider.GEMINI: "GEMINI_API_KEY"}
+KEY_NAMES = {provider: f"{provider}_API_KEY" for provider in Provider}
 """Names under which the LDA looks for a key; the key itself is never stored here."""
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from rootbound_backend.apps.agents.models import AgentProfile, Provider
+from rootbound_backend.apps.agents.models import KEY_NAMES, AgentProfile, Provider
 from rootbound_backend.apps.tasks.models import AgentRole
 from rootbound_backend.fields import StrictSerializer, plain_object
 
@@ -52,7 +52,8 @@ class AgentInputSerializer(StrictSerializer):
         for name in value:
             if name.lower() in {"api_key", "key", "token", "secret", "password"}:
                 raise serializers.ValidationError(
-                    "Keys are never stored; set GLM_API_KEY or GEMINI_API_KEY, or use the keyring."
+                    "Keys are never stored; set the environment variable "
+                    f"{' or '.join(KEY_NAMES.values())}, or use the keyring."
                 )
         if "replay" in value and not isinstance(value["replay"], bool):
             raise serializers.ValidationError("replay must be true or false.")

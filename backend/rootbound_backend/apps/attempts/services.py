@@ -328,8 +328,8 @@ def approve_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
     ------
     Problem
         404; 409 when it is not in review, is being merged, or cannot be merged
-        (``merge-conflict``, ``checkout-dirty``, ``base-moved``, ``head-moved``); 503 when the
-        LDA does not answer.
+        (``merge-conflict``, ``checkout-dirty``, ``unsaved-changes``, ``base-moved``,
+        ``head-moved``); 503 when the LDA does not answer.
     """
     with transaction.atomic():
         attempt = lock_own(user=user, attempt_id=attempt_id)

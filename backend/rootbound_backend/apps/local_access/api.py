@@ -30,6 +30,8 @@ from rootbound_backend.apps.local_access.serializers import (
     RootListSerializer,
     RootPatchSerializer,
     RootSerializer,
+    UnsavedInputSerializer,
+    UnsavedSerializer,
 )
 from rootbound_backend.apps.local_access.services import (
     delete_root,
@@ -51,6 +53,7 @@ __all__ = [
     "ProjectDecompositionsView",
     "RootView",
     "RootsView",
+    "UnsavedView",
 ]
 
 
@@ -108,6 +111,17 @@ class RootView(UserView):
         """Withdraw the root."""
         delete_root(user=current_user(request), root_id=root_id)
         return Response(status=204)
+
+
+class UnsavedView(UserView):
+    """What the user has open with unsaved changes, which no agent and no merge may overwrite."""
+
+    @extend_schema(request=UnsavedInputSerializer, responses=UnsavedSerializer)
+    def post(self, request: Request) -> Response:
+        """Take an editor's report; it lapses unless it is repeated."""
+        fields = validated(UnsavedInputSerializer, request.data)
+        body = {"user_id": str(current_user(request).pk), **fields}
+        return Response(lda_request("POST", "/unsaved", body=body, timeout_s=5))
 
 
 def _grant(request: Request) -> IngestGrant:

@@ -22,6 +22,8 @@ __all__ = [
     "RootListSerializer",
     "RootPatchSerializer",
     "RootSerializer",
+    "UnsavedInputSerializer",
+    "UnsavedSerializer",
 ]
 
 
@@ -52,6 +54,26 @@ class RootPatchSerializer(StrictSerializer):
     """What of a root can be changed."""
 
     is_enabled = serializers.BooleanField()
+
+
+class UnsavedInputSerializer(StrictSerializer):
+    """All that one editor of the user's has open with unsaved changes."""
+
+    editor = serializers.RegexField(
+        r"^[0-9a-zA-Z][0-9a-zA-Z-]{0,63}$",
+        help_text="The editor's name, the same in each of its reports: one per browser page.",
+    )
+    paths = serializers.ListField(
+        child=serializers.RegexField(r"^/[^\0]*$", max_length=4096, trim_whitespace=False),
+        max_length=200,
+        help_text="Absolute paths; none when everything is saved or closed.",
+    )
+
+
+class UnsavedSerializer(serializers.Serializer[Any]):
+    """How long a report of unsaved documents holds."""
+
+    expires_in_s = serializers.FloatField()
 
 
 class LocalAccessStatusSerializer(serializers.Serializer[Any]):

@@ -14,6 +14,7 @@ urlpatterns = [
     path("local-access/status/", api.LocalAccessStatusView.as_view(), name="local-access"),
     path("local-access/roots/", api.RootsView.as_view(), name="roots"),
     path("local-access/roots/<uuid:root_id>/", api.RootView.as_view(), name="root"),
+    path("local-access/unsaved/", api.UnsavedView.as_view(), name="unsaved"),
     path("access-requests/", access_api.AccessRequestsView.as_view(), name="access-requests"),
     path(
         "attempts/<uuid:attempt_id>/access-requests/",

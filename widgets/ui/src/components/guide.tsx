@@ -71,12 +71,24 @@ export function Guide(props: GuideProps): JSX.Element {
         {ready && known && (
           <Step title={trans.__('Model')} done={provider !== null}>
             {provider !== null ? (
-              <p>
-                {trans.__(
-                  'There is a key for %1. It stays with the local agent, and goes to the vendor’s own address only.',
-                  provider
-                )}
-              </p>
+              <>
+                <p>
+                  {trans.__(
+                    'There is a key for %1. It stays with the local agent, and goes to the vendor’s own address only.',
+                    provider
+                  )}
+                </p>
+                <Button disabled={store.step.value !== null} onClick={() => void store.tryAgents()}>
+                  {trans.__('Test the agents’ models')}
+                </Button>
+                <ul class="jp-rootbound-Plain" aria-label={trans.__('What the models answered')}>
+                  {[...store.tests.value].map(([agent, test]) => (
+                    <li key={agent.id} role="status" data-state={test.ok ? 'passed' : 'failed'}>
+                      {agent.name} ({agent.model}): {test.message}
+                    </li>
+                  ))}
+                </ul>
+              </>
             ) : (
               <NoKey {...props} />
             )}
@@ -241,6 +253,8 @@ function stepText(step: string, say: (text: string) => string): string {
       return say('Granting the folder…');
     case 'agents':
       return say('Making the agents…');
+    case 'test':
+      return say('Asking the models…');
     case 'project':
       return say('Making the project…');
     case 'task':

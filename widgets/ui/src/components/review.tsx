@@ -65,6 +65,7 @@ export function Review(props: ReviewProps): JSX.Element {
       )}
       <div class="jp-rootbound-Page">
         {attempt && <Decision {...props} asking={asking} setAsking={setAsking} />}
+        {attempt?.status === 'SUCCESS' && <Pushing store={store} />}
         {attempt?.summary && <p class="jp-rootbound-Text">{attempt.summary}</p>}
         {attempt && attempt.gates.length > 0 && (
           <Evidence gates={attempt.gates} head={attempt.head_commit} />
@@ -197,6 +198,22 @@ function Decision({ store, openAttempt, asking, setAsking }: DecisionProps): JSX
         <Button onClick={() => store.write(WHOLE, '')}>{trans.__('Comment on the whole')}</Button>
       </div>
     </div>
+  );
+}
+
+/** How the merge gets to others, which is the user's to do. */
+function Pushing({ store }: { store: ReviewStore }): JSX.Element {
+  const trans = useTrans();
+  const branch = store.preview.value?.base_branch;
+  return (
+    <>
+      <p class="jp-rootbound-Muted">
+        {trans.__('It is merged on this machine. To publish it, push in your checkout:')}
+      </p>
+      <pre class="jp-rootbound-Code jp-mod-snippet">
+        {branch ? `git push origin ${branch}` : 'git push'}
+      </pre>
+    </>
   );
 }
 

@@ -27,6 +27,7 @@ import { PLUGIN_ID, Settings } from './settings';
 import { StatusItem, addStatusItem } from './status';
 import { runInTerminal } from './terminal';
 import { LabTransport } from './transport';
+import { UnsavedReports } from './unsaved';
 
 // 501 to 899 is the side bar's range for extensions.
 const SIDE_BAR_RANK = 620;
@@ -131,7 +132,12 @@ const plugin: JupyterFrontEndPlugin<void> = {
         document.hasFocus() && app.shell.currentWidget?.id === `rootbound-attempt-${attemptId}`
     });
     // After Lab's own first requests, so that opening Lab takes no longer.
-    void app.restored.then(() => pulse.start());
+    void app.restored.then(() => {
+      pulse.start();
+      if (documents) {
+        new UnsavedReports(app, documents, places, transport, pulse).start();
+      }
+    });
   }
 };
 

@@ -10,8 +10,13 @@ const PREFIX = 'rootbound';
 export class LabTransport implements Transport {
   constructor(private readonly settings: ServerConnection.ISettings) {}
 
-  async request(method: string, path: string, body?: unknown): Promise<unknown> {
-    const init: RequestInit = { method, headers: { Accept: 'application/json' } };
+  async request(
+    method: string,
+    path: string,
+    body?: unknown,
+    more: RequestInit = {}
+  ): Promise<unknown> {
+    const init: RequestInit = { ...more, method, headers: { Accept: 'application/json' } };
     if (body !== undefined) {
       init.body = JSON.stringify(body);
       init.headers = { Accept: 'application/json', 'Content-Type': 'application/json' };

@@ -81,6 +81,12 @@ export interface AgentProfile {
   is_replay: boolean;
 }
 
+/** What came of asking a profile's model one small question. */
+export interface AgentTest {
+  ok: boolean;
+  message: string;
+}
+
 /** State and detail of one service, as the backend sees it. */
 export interface Health {
   services: { readonly [name: string]: { state: string; detail: string } };

@@ -1,5 +1,6 @@
 import type {
   AgentProfile,
+  AgentTest,
   AuditVerification,
   CostList,
   CostQuery,
@@ -60,6 +61,8 @@ export interface Machine extends Costs {
   listKeys(): Promise<KeyReport[]>;
   listAgents(): Promise<AgentProfile[]>;
   createAgent(role: AgentProfile['role'], provider: AgentProfile['provider']): Promise<void>;
+  /** Ask a profile's model one small question. */
+  testAgent(agentId: string): Promise<AgentTest>;
   listProjects(): Promise<Project[]>;
   createProject(project: NewProject): Promise<Project>;
   createTask(projectId: string, title: string, description: string): Promise<Task>;
@@ -165,6 +168,10 @@ export class HttpMachine implements Machine {
     provider: AgentProfile['provider']
   ): Promise<void> {
     await this.post('api/agents/', { name: `${provider} ${role}`, role, provider });
+  }
+
+  async testAgent(agentId: string): Promise<AgentTest> {
+    return this.post<AgentTest>(`api/agents/${agentId}/test/`, {});
   }
 
   async listProjects(): Promise<Project[]> {

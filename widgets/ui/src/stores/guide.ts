@@ -1,7 +1,7 @@
 import { signal } from '@preact/signals';
 
 import { ProblemError, asProblem } from '../model/problem';
-import type { AgentProfile, KeyReport } from '../model/machine';
+import type { AgentProfile, AgentTest, KeyReport } from '../model/machine';
 import type { Project, StackReport } from '../model/types';
 import type { Machine } from '../source/machine';
 
@@ -28,7 +28,9 @@ export class GuideStore {
   readonly projects = signal<readonly Project[]>([]);
   readonly problem = signal<ProblemError | null>(null);
   /** The step that is being taken, in words of the store's; null when none is. */
-  readonly step = signal<'grant' | 'agents' | 'project' | 'task' | 'start' | null>(null);
+  readonly step = signal<'grant' | 'agents' | 'test' | 'project' | 'task' | 'start' | null>(null);
+  /** What the models answered, by profile. */
+  readonly tests = signal<ReadonlyMap<AgentProfile, AgentTest>>(new Map());
 
   private timer: ReturnType<typeof setTimeout> | undefined;
   private disposed = false;
@@ -99,6 +101,26 @@ export class GuideStore {
     } catch (reason) {
       this.problem.value = asProblem(reason);
       return null;
+    } finally {
+      this.step.value = null;
+    }
+  }
+
+  /** Ask the model of each profile one small question; profiles are made if there are none. */
+  async tryAgents(): Promise<void> {
+    this.problem.value = null;
+    this.tests.value = new Map();
+    try {
+      await this.ensureAgents();
+      for (const agent of this.agents.value.filter(one => !one.is_replay)) {
+        this.step.value = 'test';
+        this.tests.value = new Map(this.tests.value).set(
+          agent,
+          await this.machine.testAgent(agent.id)
+        );
+      }
+    } catch (reason) {
+      this.problem.value = asProblem(reason);
     } finally {
       this.step.value = null;
     }

@@ -6,6 +6,8 @@ import type { Comparison, MergePreview, Place } from '../model/work';
 import type { Work } from '../source/work';
 
 const RETRY_S = 2;
+// A merge that was made still names its branch.
+const DECIDED_HERE = new Set(['REVIEW', 'SUCCESS']);
 const LOOK_MS = 4000;
 
 /** Where a comment stands, as a key. */
@@ -142,7 +144,7 @@ export class ReviewStore {
     const [diff, comments, preview, others] = await Promise.allSettled([
       this.work.getDiff(this.attemptId),
       this.work.listComments(this.attemptId),
-      attempt.status === 'REVIEW' ? this.work.mergePreview(this.attemptId) : null,
+      DECIDED_HERE.has(attempt.status) ? this.work.mergePreview(this.attemptId) : null,
       this.work.compare(attempt.task)
     ]);
     if (this.disposed) {

@@ -1,0 +1,69 @@
+"""Worktrees above the quota lose what git ignores, the oldest ended run's first."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rootbound_lda.git import RepositoryLocks
+from rootbound_lda.records import RunRecord
+from rootbound_lda.tending import Tender
+
+SIZE = 300_000
+
+
+def git(folder: Path, *argv: str) -> str:
+    done = subprocess.run(["git", *argv], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def run(repo: Path, worktrees: Path, name: str, started: str, **more: Any) -> RunRecord:
+    """Make a run in review, with work of its own and something that git ignores."""
+    path = worktrees / name
+    git(repo, "worktree", "add", "-q", "-b", f"attempt/{name}", str(path))
+    base = git(path, "rev-parse", "HEAD")
+    (path / "work.txt").write_text(name)
+    git(path, "add", "-A")
+    git(path, "commit", "-q", "-m", name)
+    (path / ".venv").mkdir()
+    (path / ".venv" / "big").write_bytes(b"x" * SIZE)
+    return RunRecord(
+        attempt_id=name, run_id=name, lease_generation=1, repo_path=str(repo), base_ref="main",
+        boot_id="b", started_at=started, base_branch="main", base_commit=base,
+        head_commit=git(path, "rev-parse", "HEAD"), **more,
+    )  # fmt: skip
+
+
+@pytest.mark.asyncio
+async def test_the_oldest_give_way_and_work_is_kept(tmp_path: Path) -> None:
+    repo, worktrees = tmp_path / "repo", tmp_path / "worktrees"
+    repo.mkdir()
+    worktrees.mkdir()
+    git(repo, "init", "-q", "-b", "main")
+    git(repo, "config", "user.name", "Ada")
+    git(repo, "config", "user.email", "ada@example.org")
+    (repo / ".gitignore").write_text(".venv\n")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "-m", "first")
+    records = [
+        run(repo, worktrees, "live", "2026-01-01T00:00:00Z"),
+        run(repo, worktrees, "new", "2026-01-03T00:00:00Z", state="REVIEW"),
+        run(repo, worktrees, "old", "2026-01-02T00:00:00Z", state="REVIEW"),
+    ]
+    services: Any = SimpleNamespace(
+        config=SimpleNamespace(worktrees=worktrees, runs=tmp_path / "runs"),
+        locks=RepositoryLocks(),
+    )
+    tender = Tender(services, lambda: records, "live".__eq__, quota=2 * SIZE + SIZE // 2)
+    before = await tender.inventory()
+    assert before["bytes"] > 3 * SIZE
+    assert await tender.tend() == []
+    kept = {name: (worktrees / name / ".venv").exists() for name in ("live", "new", "old")}
+    assert kept == {"live": True, "new": True, "old": False}
+    for record in records:
+        assert (worktrees / record.attempt_id / "work.txt").read_text() == record.attempt_id
+    assert (await tender.inventory())["bytes"] <= 2 * SIZE + SIZE // 2
