@@ -47,6 +47,10 @@ def _opens(path: str) -> bool:
 
 # A device of the machine that this user can read; an ordinary one can read none.
 DISK = next((path for path in _DISKS if Path(path).exists() and _opens(path)), "/dev/kmsg")
+# What makes a file a disk; some machines have none, and there the kernel's log stands for it.
+LOOP = next(
+    (path for path in ("/dev/loop-control", "/dev/loop0") if Path(path).exists()), "/dev/kmsg"
+)
 NEW_SPACES = (
     "sys_call('unshare', 0x10020000)\nlibc.mount(None, b'/', None, ctypes.c_ulong(0x44000), None)\n"
 )
@@ -120,6 +124,7 @@ done = subprocess.run(['chage', '-l', __import__('pwd').getpwuid(os.getuid()).pw
 print('the-secret-text' if 'Last password change' in done.stdout else done.stderr)
 """, evidence=shown("no file of the run; a set-user-ID program has no more rights than its caller", lambda w: "the-secret-text" not in w.output)),
     _read(name="shadow", code="print('the-secret-text' if 'root' in open('/etc/shadow').read() else '')", evidence=denied("READ", lambda w: "/etc/shadow"), root_only=True),
+    _read(name="loop_device", code=f"os.open({LOOP!r}, os.O_RDWR | os.O_NONBLOCK); print('RAN')", effect=said("RAN", "the makers of disks out of files are asked for one"), evidence=denied("WRITE", lambda w: LOOP), root_only=True),
     _read(name="raw_disk", code=f"print('the-secret-text' if os.read(os.open({DISK!r}, os.O_RDONLY | os.O_NONBLOCK), 8192) else '')", evidence=denied("READ", lambda w: DISK), root_only=True),
 ]
 
