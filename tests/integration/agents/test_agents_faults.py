@@ -234,6 +234,8 @@ def test_notes_and_references_are_read_for_the_agent(
     lda: Any, repo: Path, receiver: Any, stub: Any
 ) -> None:
     (repo / "AGENTS.md").write_text("Use four spaces.\n")
+    (repo / "guides").mkdir()
+    (repo / "guides" / "style.md").write_text("Short.\n")
     git(repo, "add", "-A")
     git(repo, "commit", "-q", "-m", "Notes")
     spec = repo.parent / "spec.txt"
@@ -241,11 +243,18 @@ def test_notes_and_references_are_read_for_the_agent(
     model = stub(Steps([Turn(calls=(edit("return a - b", "return a + b"),)), DONE]))
     payload = run_payload(
         repo, receiver, model, commands=COMMANDS, limits={"max_steps": 2},
-        reference_paths=[str(spec), "calc.py", "missing.txt"], readable_paths=[str(spec)],
+        reference_paths=[str(spec), "calc.py", "missing.txt", "guides"],
+        readable_paths=[str(spec)],
     )  # fmt: skip
     assert finished(lda, receiver, payload)["status"] == "REVIEW"
     prompt = next(m["content"] for m in model.requests[0].body["messages"] if m["role"] == "user")
-    for expected in ("Use four spaces.", "A sum adds.", "return a - b", "missing.txt: "):
+    for expected in (
+        "Use four spaces.",
+        "A sum adds.",
+        "return a - b",
+        "missing.txt: ",
+        "guides/style.md",
+    ):
         assert expected in prompt
     read = {e["path"] for e in receiver.audit[payload["attempt_id"]] if e["operation"] == "READ"}
     assert str(spec) in read, "what is read for the agent is audited too"

@@ -162,8 +162,8 @@ def test_a_fenced_run_is_killed(lda: Any, repo: Path, receiver: Any, stub: Any) 
 
 
 def test_a_plan_is_made_by_the_pm(lda: Any, repo: Path, receiver: Any, stub: Any) -> None:
-    def tasks(*edges: tuple[str, list[str]]) -> list[dict[str, Any]]:
-        common = {"description": "Do it.", "role": "backend"}
+    def tasks(*edges: tuple[str, list[str]], role: str = "backend") -> list[dict[str, Any]]:
+        common = {"description": "Do it.", "role": role}
         return [{"key": k, "title": k, "depends_on": d, **common} for k, d in edges]
 
     def submit(value: Any) -> Turn:
@@ -181,6 +181,8 @@ def test_a_plan_is_made_by_the_pm(lda: Any, repo: Path, receiver: Any, stub: Any
                 Turn(calls=(ToolCall("read_file", {"path": "calc.py"}),)),
                 cyclic,
                 submit(str(tasks(("a", []), ("b", ["c"]))).replace("'", '"')),
+                submit(tasks(("a", []), role="wizard")),
+                submit(tasks(("a", []), ("a", []))),
                 submit(tasks(("a", []), ("b", ["a"]))),
             ]
         )
@@ -205,6 +207,18 @@ def test_a_plan_is_made_by_the_pm(lda: Any, repo: Path, receiver: Any, stub: Any
     assert {"read_file", "list_files", "search_files", "submit_plan"} == set(seen)
     assert any(entry["path"].endswith("calc.py") for entry in receiver.audit[key])
     assert git(repo, "status", "--porcelain") == ""
+    told = str(model.requests[-1].body["messages"])
+    for fault in ("form a cycle", "wizard", "is used twice"):
+        assert fault in told, "what is wrong with a plan goes back to the model"
+
+    # Boundedly: then the plan fails with a sentence.
+    stubborn = stub(Steps([], exhausted=submit(tasks(("a", []), ("a", [])))))
+    again = {**payload, "decomposition_id": str(uuid.uuid4())}
+    again["agent_config"] = run_payload(repo, receiver, stubborn)["agent_config"]
+    assert lda.call("POST", "/plans", again).status_code == 202
+    report = wait_for(lambda: receiver.plans.get(again["decomposition_id"]), "the end of the plan")
+    assert (report["plan"], report["failure"]) == (None, "PROVIDER_REFUSED")
+    assert "no valid plan in 5 tries" in report["message"]
 
 
 def test_validation_and_health(lda: Any, repo: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic_ai import exceptions as vendor
 
-from rootbound_lda.agent.faults import understand
-from rootbound_lda.agent.limits import Warnings
+from rootbound_lda.agent.faults import AgentStopped, understand
+from rootbound_lda.agent.limits import Warnings, check
 from rootbound_lda.agent.prices import UNKNOWN, FlatPrice, Meter, price_of
 from rootbound_lda.wire import AgentConfig, Limits
 
@@ -79,3 +79,17 @@ def test_an_unknown_model_counts_against_a_limit_but_shows_no_price() -> None:
     meter.add(1_000_000, 0, 0)
     assert meter.cost == 5.0
     assert meter.cost_usd is None
+
+
+@pytest.mark.parametrize(
+    ("price", "says"),
+    [(FlatPrice(1.0, 1.0, 1.0), "$0.6000, over"), (UNKNOWN, "by a cautious guess")],
+)
+def test_money_ends_a_run(price: Any, says: str) -> None:
+    meter = Meter(price)
+    meter.add(600_000, 0, 0)
+    check(Limits(max_cost_usd=100.0), meter)
+    with pytest.raises(AgentStopped, match="its branch is kept") as stopped:
+        check(Limits(max_cost_usd=0.5), meter)
+    assert stopped.value.failure == "AGENT_LIMIT_COST"
+    assert says in str(stopped.value)
