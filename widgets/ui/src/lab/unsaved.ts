@@ -41,7 +41,8 @@ export class UnsavedReports {
     this.pulse.changed.connect(soon);
     window.addEventListener('pagehide', () => {
       if (this.said !== '[]') {
-        void this.tell([], { keepalive: true });
+        void this.tell([], { keepalive: true }).catch(() => undefined);
+        this.said = '[]';
       }
     });
     this.soon();
