@@ -282,9 +282,9 @@ export class FakeSource implements Source {
   }
 }
 
-/** Wait until an expectation holds; fails with its own message after a second. */
+/** Wait until an expectation holds; fails with its own message after four seconds. */
 export async function eventually(expectation: () => void): Promise<void> {
-  const deadline = Date.now() + 1000;
+  const deadline = Date.now() + 4000;
   for (;;) {
     try {
       expectation();
