@@ -16,6 +16,8 @@ PACKAGES := lda backend server_ext widgets
 # The demo and `make lab` share one state folder, apart from the user's own.
 DEMO_HOME ?= $(HOME)/.local/state/rootbound-demo
 PYTEST_ARGS ?=
+# Longest time that one script of `make bench` may take, in seconds.
+BENCH_LIMIT_S ?= 900
 
 .PHONY: help install demo lab test check unit integration security e2e bench build tools clean down
 
@@ -102,7 +104,15 @@ test: check tools ## From nothing to all tests passed
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 bench: install tools ## Measure, as ratios in one run; the tables go to benchmarks/results
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+	@# Each writes its table as it goes; one that fails does not keep the next from running.
+	@failed=""; began=$$SECONDS; \
+	for script in $$(grep -l __main__ benchmarks/*.py); do \
+	  echo "== $$script"; start=$$SECONDS; \
+	  timeout --foreground --kill-after=60 $(BENCH_LIMIT_S) $(PY) $$script || failed="$$failed $$script"; \
+	  echo "== $$script took $$((SECONDS - start)) s"; \
+	done; \
+	echo "All took $$((SECONDS - began)) s."; \
+	[ -z "$$failed" ] || { echo "Broke off, or fell short of an aim:$$failed" >&2; exit 1; }
 
 build: install ## Build the wheel and the sdist
 	$(PY) -m build --outdir dist

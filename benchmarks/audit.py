@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -73,13 +73,15 @@ def main() -> int:
     home = options.home or Path(tempfile.mkdtemp(prefix="rb-bench-"))
     try:
         with _database(home):
-            lines = _measure(options.rows, options.repeats)
+            lines: list[str] = []
+            for line in _measure(options.rows, options.repeats):
+                print(line, flush=True)
+                lines.append(line)
+                # What is known so far, should it be stopped.
+                RESULTS.write_text("\n".join([*lines, "", _NOTES, ""]), encoding="utf-8")
     finally:
         if options.home is None:
             shutil.rmtree(home, ignore_errors=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
     return 0
 
 
@@ -113,7 +115,7 @@ def _database(home: Path) -> Any:
     return running()
 
 
-def _measure(total: int, repeats: int) -> list[str]:
+def _measure(total: int, repeats: int) -> Iterator[str]:
     from django.db import connection
 
     from rootbound_backend.apps.local_access.audit.queries import AuditFilter
@@ -167,17 +169,11 @@ def _measure(total: int, repeats: int) -> list[str]:
         "a day, half a year ago": {"since": now - timedelta(days=180),
                                    "until": now - timedelta(days=179)},
     }  # fmt: skip
-    lines = _head(total, repeats, seeded_s, table, indexes, parts, sizes)
-    lines += [
-        "| query | page 1, p50 / p95 ms | page 1,000, p50 / p95 ms | ratio | OFFSET | COUNT |",
-        "|---|---|---|---|---|---|",
-    ]
+    yield from _head(total, repeats, seeded_s, table, indexes, parts, sizes)
+    yield "| query | page 1, p50 / p95 ms | page 1,000, p50 / p95 ms | ratio | OFFSET | COUNT |"
+    yield "|---|---|---|---|---|---|"
     for name, fields in cases.items():
-        wanted = AuditFilter(user=user, **fields)
-        row = _case(name, wanted, repeats)
-        print(row, file=sys.stderr, flush=True)
-        lines.append(row)
-    return [*lines, "", _NOTES]
+        yield _case(name, AuditFilter(user=user, **fields), repeats)
 
 
 _NOTES = (

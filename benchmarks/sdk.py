@@ -189,10 +189,8 @@ def main() -> None:
     for line in measured(quick=quick):
         print(line, flush=True)
         lines.append(line)
-    text = table(lines)
-    print(text)
-    if not quick:
-        OUTPUT.write_text(text, encoding="utf-8")
+        if not quick:  # what is known so far, should it be stopped
+            OUTPUT.write_text(table(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from rootbound_backend import metrics
 from rootbound_backend.apps.attempts.models import Attempt, AttemptEvent
 from rootbound_backend.apps.attempts.transitions import apply_transition
 from rootbound_backend.apps.projects import consumers as board
@@ -116,8 +117,20 @@ async def test_late_events_say_how_late_they_are(attempt):
         moment = datetime.fromtimestamp(time.time() - ago, UTC)
         return {**event(seq), "timestamp": moment.isoformat()}
 
+    def measured(name: str) -> tuple[float, float]:
+        facts = {"kind": "event"} if name == "ingest" else {}
+        counts = (f"rootbound_{name}_lag_seconds_{what}" for what in ("count", "sum"))
+        count, total = (metrics.REGISTRY.get_sample_value(one, facts) or 0.0 for one in counts)
+        return count, total
+
+    ingested, delivered = measured("ingest"), measured("delivery")
     await in_thread(post_events, attempt, [now(2, ago=90)])
     assert (await frame(socket))["lag_s"] >= 90
+    # From the LDA to the database, and from there to the socket.
+    assert measured("ingest")[0] == ingested[0] + 1
+    assert measured("ingest")[1] - ingested[1] >= 90
+    assert measured("delivery")[0] == delivered[0] + 1
+    assert measured("delivery")[1] - delivered[1] < 30
     await in_thread(post_events, attempt, [now(3, ago=-3600)])
     assert "lag_s" not in await frame(socket)  # a clock that is ahead is no lag
     await socket.disconnect()

@@ -23,7 +23,7 @@ from rootbound_lda import shipper as shipper_module
 from rootbound_lda.audit import AuditRecord, AuditUnavailable, verify_chain
 from rootbound_lda.outbox import Outbox, OutboxUnavailable, Owner
 from rootbound_lda.reports import Reporter, RunAudit
-from rootbound_lda.shipper import Shipper
+from rootbound_lda.shipper import Pace, Shipper
 from rootbound_lda.wire import Notice, Status
 
 OWNER = Owner("a1", "attempt", 1, "http://backend", "token", live=True)
@@ -277,3 +277,21 @@ async def test_deltas_are_joined(box: Outbox) -> None:
         "out",
         None,
     ]
+
+
+def test_batches_grow_while_the_backend_is_quick_and_shrink_when_it_is_not() -> None:
+    pace = Pace()
+    pace.went(pace.rows - 1, 0.01)
+    assert pace.rows == 500  # what was not full says nothing about larger ones
+    sizes = []
+    for _ in range(5):
+        pace.went(pace.rows, 0.01)
+        sizes.append(pace.rows)
+    assert sizes == [1000, 2000, 4000, 5000, 5000]
+    pace.went(pace.rows, 1.0)
+    assert pace.rows == 5000  # neither quick nor slow
+    pace.went(pace.rows, 4.0)
+    assert pace.rows == 2500
+    for _ in range(10):
+        pace.failed()
+    assert pace.rows == 100
