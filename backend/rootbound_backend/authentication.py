@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from django.db import close_old_connections
 from rest_framework import exceptions
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.permissions import BasePermission
@@ -146,7 +145,6 @@ def user_for_websocket(headers: Iterable[tuple[bytes, bytes]], *, path: str) -> 
     found = {name.lower(): value for name, value in headers}
     identity = found.get(IDENTITY_HEADER.lower().encode())
     authorization = found.get(b"authorization", b"").split()
-    close_old_connections()
     try:
         if identity is not None:
             username, name = verify_identity(identity.decode("latin-1"), method="GET", path=path)
@@ -160,6 +158,4 @@ def user_for_websocket(headers: Iterable[tuple[bytes, bytes]], *, path: str) -> 
         user = ensure_user(username=username, name=name)
     except (TokenRefusedError, Problem):
         return None
-    finally:
-        close_old_connections()
     return user if user.is_active else None

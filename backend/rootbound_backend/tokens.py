@@ -70,6 +70,9 @@ class IngestGrant:
     kernel_session_id: uuid.UUID | None = None
 
 
+_EXPIRED = "The token has expired; run `rootbound token`."
+
+
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, mtime_ns: int) -> str:
     return path.read_text(encoding="utf-8").strip()
@@ -106,7 +109,7 @@ def _decode(token: str, key: str, *, issuer: str, audience: str, require: list[s
             options={"require": ["exp", "iat", "iss", "aud", *require]},
         )
     except jwt.ExpiredSignatureError as error:
-        raise TokenRefusedError("The token has expired; run `rootbound token`.") from error
+        raise TokenRefusedError(_EXPIRED) from error
     except jwt.InvalidTokenError as error:
         raise TokenRefusedError(
             "The token is not valid here; run `rootbound token` for a new one."
@@ -277,15 +280,25 @@ def verify_ingest_token(token: str) -> IngestGrant:
     TokenRefusedError
         When it is not a valid ingest token.
     """
+    grant, expires = _ingest_grant(token, _secret("django.key"))
+    if time.time() >= expires + LEEWAY_S:
+        raise TokenRefusedError(_EXPIRED)
+    return grant
+
+
+# A run sends the same token with each of its batches; the key is part of what is remembered.
+@functools.lru_cache(maxsize=256)
+def _ingest_grant(token: str, key: str) -> tuple[IngestGrant, float]:
+    """Return what a token allows, and when it expires."""
     claims = _decode(
         token,
-        _secret("django.key"),
+        key,
         issuer="rootbound",
         audience="rootbound-ingest",
         require=["run_id", "user_id", "lease_generation"],
     )
     try:
-        return IngestGrant(
+        grant = IngestGrant(
             run_id=uuid.UUID(claims["run_id"]),
             attempt_id=_uuid(claims.get("attempt_id")),
             decomposition_id=_uuid(claims.get("decomposition_id")),
@@ -293,6 +306,7 @@ def verify_ingest_token(token: str) -> IngestGrant:
             user_id=uuid.UUID(claims["user_id"]),
             lease_generation=int(claims["lease_generation"]),
         )
+        return grant, float(claims["exp"])
     except (TypeError, ValueError) as error:
         raise TokenRefusedError("The ingest token is damaged.") from error
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
-from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.db import InterfaceError, OperationalError, connection
 
 from rootbound_backend import metrics
 from rootbound_backend.apps.users.models import User
@@ -43,10 +45,24 @@ INSIST_S = 0.5
 _LANES = ThreadPoolExecutor(max_workers=4, thread_name_prefix="stream-db")
 
 
-async def run_in_db(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run a selector on one of the streams' database lanes."""
-    call = database_sync_to_async(function, thread_sensitive=False, executor=_LANES)
-    return await call(*args, **kwargs)
+async def run_in_db(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a selector, which can be run again, on one of the streams' database lanes."""
+    call = functools.partial(_on_lane, function, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_LANES, call)
+
+
+def _on_lane(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run it on the lane's own connection, which is kept.
+
+    To take one from the pool, have it checked and give it back takes as long as a read of the
+    stream, and each event is read so.
+    """
+    try:
+        return function(*args, **kwargs)
+    except (InterfaceError, OperationalError):
+        # The database went away since; a new connection tells whether it is back.
+        connection.close()
+        return function(*args, **kwargs)
 
 
 _ending: set[asyncio.Task[None]] = set()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 
 import pytest
+from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
+from rootbound_backend import tokens
 from rootbound_backend.apps.attempts.ingest import MAX_PAYLOAD_BYTES
 from rootbound_backend.apps.attempts.models import Attempt, AttemptEvent, Gate
 from rootbound_backend.apps.local_access.models import FsAuditEvent
@@ -51,6 +54,25 @@ def test_a_batch_is_stored_once_however_often_it_is_sent(user):
     assert [one.seq for one in _stored(attempt)] == [1, 2, 3, 4, 5]
     attempt.refresh_from_db()
     assert (attempt.last_seq, attempt.last_source_seq) == (5, 3)
+
+
+@pytest.mark.django_db
+def test_a_token_that_was_good_expires_and_goes_with_its_key(user, monkeypatch, tmp_path):
+    attempt = make_attempt(user)
+    sender = ingest_client(attempt)
+
+    def answer() -> int:
+        return sender.post(f"/api/attempts/{attempt.pk}/events/", [], format="json").status_code
+
+    assert answer() == 200
+    now = time.time()
+    monkeypatch.setattr(tokens.time, "time", lambda: now + tokens.INGEST_TOKEN_TTL_S + 60)
+    assert answer() == 401
+    monkeypatch.undo()
+    assert answer() == 200
+    (tmp_path / "django.key").write_text("another key, as long as a key has to be: 0123456789")
+    monkeypatch.setattr(settings, "SECRETS_DIR", tmp_path)
+    assert answer() == 401
 
 
 @pytest.mark.django_db

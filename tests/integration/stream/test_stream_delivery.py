@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from django.db import connection
 
 from rootbound_backend import metrics
 from rootbound_backend.apps.attempts.models import Attempt, AttemptEvent
@@ -15,6 +16,7 @@ from rootbound_backend.apps.projects import consumers as board
 from rootbound_backend.apps.projects import hub as board_hub
 from rootbound_backend.apps.tasks.services import update_task
 from rootbound_backend.readers import readers_in_use
+from rootbound_backend.websockets import run_in_db
 from tests.integration.backend.backend_support import (
     event,
     make_attempt,
@@ -134,6 +136,37 @@ async def test_late_events_say_how_late_they_are(attempt):
     await in_thread(post_events, attempt, [now(3, ago=-3600)])
     assert "lag_s" not in await frame(socket)  # a clock that is ahead is no lag
     await socket.disconnect()
+
+
+async def test_a_stream_goes_on_when_its_connections_were_cut(attempt):
+    await in_thread(post_events, attempt, [event(1)])
+    socket = await opened(f"/ws/attempts/{attempt.pk}/")
+    await frame(socket)
+    assert len(await events_until(socket, 3)) == 3
+
+    def own_pid() -> int:
+        time.sleep(0.05)  # so that each lane gets one of the calls
+        return backend_pid()
+
+    pids = set(await asyncio.gather(*(run_in_db(own_pid) for _ in range(8))))
+
+    def cut() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", [list(pids)])
+
+    await in_thread(cut)
+    for seq in range(2, 10):
+        await in_thread(post_events, attempt, [event(seq)])
+        assert [one["seq"] for one in await events_until(socket, 1)] == [seq + 2]
+    assert not pids & set(await asyncio.gather(*(run_in_db(own_pid) for _ in range(8))))
+    await socket.disconnect()
+
+
+def backend_pid() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        ((pid,),) = cursor.fetchall()
+    return int(pid)
 
 
 async def test_boards_share_one_reader(user, monkeypatch):
