@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import select
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ from django.core.handlers.asgi import (  # noqa: E402
     ASGIRequest,
     get_script_prefix,
 )
+from django.core.signals import request_finished  # noqa: E402
+from django.db import close_old_connections, connection  # noqa: E402
 from django.http import HttpResponseBase  # noqa: E402
 from django.urls import path, re_path, set_script_prefix  # noqa: E402
 
@@ -54,6 +57,26 @@ class _Lane:
     def __init__(self, number: int) -> None:
         self.busy = 0
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lane-{number}")
+
+
+# A lane keeps its database connection: to take one from the pool and give it back after each
+# request takes longer than to store an event [0.40 ms against 0.38 ms].
+request_finished.disconnect(close_old_connections)
+
+
+def _part_with_lost_connection() -> None:
+    """Close the lane's connection if the database went away since its last request."""
+    held: Any = connection.connection
+    if held is None:
+        return
+    if not held.closed:
+        # To ask the database takes a quarter of a millisecond; what is idle has nothing to read
+        # but its end or a notice.
+        ready = select.poll()
+        ready.register(held.fileno(), select.POLLIN)
+        if not ready.poll(0) or connection.is_usable():
+            return
+    connection.close()
 
 
 class LaneHandler(ASGIHandler):
@@ -91,9 +114,10 @@ class LaneHandler(ASGIHandler):
         return await sync_to_async(self._answer, thread_sensitive=True)(request)
 
     def _answer(self, request: ASGIRequest) -> HttpResponseBase:
+        _part_with_lost_connection()
         response: HttpResponseBase = self.get_response(request)
         if not response.streaming:
-            response.close()  # gives the database's connection back; the content stays
+            response.close()
         return response
 
     async def _stream(self, response: HttpResponseBase, receive: Any, send: Any) -> None:

@@ -59,8 +59,8 @@ def _database(url: str) -> dict[str, Any]:
         "HOST": query.pop("host", None) or parts.hostname or "",
         "PORT": query.pop("port", None) or (str(parts.port) if parts.port else ""),
         "CONN_HEALTH_CHECKS": True,
-        # A sync view may run on a new thread, so connections live in a pool and not in threads.
-        "OPTIONS": {"pool": {"min_size": 1, "max_size": 20, "timeout": 15}, **query},
+        # Threads that come and go take theirs from a pool; the backend's lanes keep one each.
+        "OPTIONS": {"pool": {"min_size": 1, "max_size": 32, "timeout": 15}, **query},
     }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -225,14 +226,66 @@ def test_work_is_told_in_status_bar_running_list_and_notification(
     expect(page.locator(f"#rootbound-attempt-{quick}")).to_be_visible()
 
 
-def test_a_late_stream_and_a_nearly_full_project_say_so(page: Page, live: LiveStack) -> None:
+def test_a_stream_is_read_to_its_start_and_says_when_it_is_late(
+    page: Page, live: LiveStack
+) -> None:
     project = live.make_project("Nearly full", retention={"max_mb": 1})
-    task = live.make_task(project, "Report late")
+    report, attempt_id = reported_by_hand(live, live.make_task(project, "Report late"))
+    report([notice(f"line {number}") for number in range(2500)])
+    log = "whole log\n" * 1000
+    folder = live.home / "artifacts" / attempt_id
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "test-1.log").write_text(log)
+    evidence = {
+        "kind": "gate", "name": "test", "commit": "0" * 40, "command": "pytest", "exit_code": 1,
+        "duration_s": 1.5, "log_digest": "sha256:0", "log_artifact": "test-1.log",
+    }  # fmt: skip
+    report([("ARTIFACT", evidence)])
+    run_command(page, "rootbound:open-attempt", attemptId=attempt_id)
+    view = page.locator(f"#rootbound-attempt-{attempt_id} .jp-rootbound").first
+    expect(view.get_by_text("line 2499", exact=True)).to_be_visible()
+    with page.expect_download() as download:
+        view.get_by_role("link", name="Download the whole log").click()
+    assert download.value.path().read_text() == log
+
+    # It opened at its end; the rest comes page by page.
+    rows = view.get_by_role("log")
+    rows.press("Home")
+    left_out = view.get_by_text(re.compile(r"5\d\d events not shown here"))
+    expect(left_out).to_be_visible()
+    screenshot(page, "stream-left-out")
+    view.get_by_role("button", name="Show earlier events").click()
+    expect(left_out).to_have_count(0)
+    rows.press("Home")
+    expect(view.get_by_text("line 0", exact=True)).to_be_visible()
+    screenshot(page, "stream-start")
+
+    report([notice("It is late.")], ago_s=75)
+    late = view.get_by_role("status").filter(has_text=re.compile(r"1 min 1\d s behind"))
+    expect(late).to_be_visible()
+    screenshot(page, "stream-late")
+    # It is not late any more once nothing late has come for a while.
+    expect(late).to_have_count(0, timeout=20_000)
+    for _ in range(4):
+        report([notice("x" * 225_000)])
+    services = panel(page, "open-status")
+    services.get_by_role("button", name="Read again").click()
+    full = services.get_by_text(re.compile(r"Nearly full takes .* of the .* it may"))
+    expect(full).to_be_visible()
+    screenshot(page, "services-nearly-full")
+    live.call("POST", f"/api/attempts/{attempt_id}/cancel/", {})
+
+
+def notice(text: str) -> tuple[str, dict[str, Any]]:
+    return "LOG", {"kind": "notice", "text": text}
+
+
+def reported_by_hand(live: LiveStack, task: Any) -> tuple[Callable[..., None], str]:
+    """An attempt whose run is over for the LDA; what comes of it now, a test reports."""
     attempt_id = live.call("POST", f"/api/tasks/{task['id']}/attempts/", {}, expect=201)["id"]
     live.call("POST", f"/api/attempts/{attempt_id}/cancel/", {})
     live.wait_for_attempt(attempt_id)
     with database(live) as connection:
-        # Reported for by this test from here on, as by an LDA that comes late.
         ((generation, seq),) = connection.execute(
             "UPDATE attempts_attempt SET status = 'RUNNING', failure = NULL, completed_at = NULL, "
             "lease_generation = lease_generation + 1, handed_over_at = now(), "
@@ -240,43 +293,23 @@ def test_a_late_stream_and_a_nearly_full_project_say_so(page: Page, live: LiveSt
             "RETURNING lease_generation, last_source_seq",
             [attempt_id],
         ).fetchall()
-    run_command(page, "rootbound:open-attempt", attemptId=attempt_id)
-    view = page.locator(f"#rootbound-attempt-{attempt_id} .jp-rootbound").first
-    expect(view).to_contain_text("Live")
+    token = ingest_token(live, attempt_id, generation)
 
-    def report(text: str, ago_s: float = 0.0) -> None:
+    def report(events: list[tuple[str, dict[str, Any]]], ago_s: float = 0.0) -> None:
         nonlocal seq
-        seq += 1
         at = datetime.fromtimestamp(time.time() - ago_s, UTC).isoformat()
-        row = {
-            "seq": seq,
-            "timestamp": at,
-            "type": "LOG",
-            "payload": {"kind": "notice", "text": text},
-        }
-        token = ingest_token(live, attempt_id, generation)
-        httpx.post(
+        rows = [
+            {"seq": seq + place, "timestamp": at, "type": kind, "payload": payload}
+            for place, (kind, payload) in enumerate(events, start=1)
+        ]
+        seq += len(rows)
+        answer = httpx.post(
             f"{live.url}/api/attempts/{attempt_id}/events/",
-            json=[row],
-            headers={"Authorization": f"Bearer {token}"},
-            trust_env=False,
-        ).raise_for_status()
+            json=rows, headers={"Authorization": f"Bearer {token}"}, trust_env=False,
+        )  # fmt: skip
+        assert answer.status_code == 200, answer.text
 
-    report("It is late.", ago_s=75)
-    late = view.get_by_role("status").filter(has_text=re.compile(r"1 min 1\d s behind"))
-    expect(late).to_be_visible()
-    screenshot(page, "stream-late")
-    # It is not late any more once nothing late has come for a while.
-    expect(late).to_have_count(0, timeout=20_000)
-    for _ in range(4):
-        report("x" * 225_000)
-    services = panel(page, "open-status")
-    services.get_by_role("button", name="Read again").click()
-    full = services.get_by_text(re.compile(r"Nearly full takes .* of the .* it may"))
-    expect(full).to_be_visible()
-    services.get_by_text("Disk", exact=True).scroll_into_view_if_needed()
-    screenshot(page, "services-nearly-full")
-    live.call("POST", f"/api/attempts/{attempt_id}/cancel/", {})
+    return report, str(attempt_id)
 
 
 def test_service_is_restarted_and_views_recover(page: Page) -> None:

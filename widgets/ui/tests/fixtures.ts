@@ -161,6 +161,7 @@ export class FakeSource implements Source {
   /** Thrown by the next request. */
   problem: Error | null = null;
   taskSink: TaskSink | null = null;
+  eventsBefore?: Source['eventsBefore'];
   eventSink: EventSink | null = null;
 
   async listProjects(): Promise<Project[]> {

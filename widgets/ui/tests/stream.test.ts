@@ -68,6 +68,28 @@ test('a shortened state says how many events it leaves out', () => {
   store.dispose();
 });
 
+test('what lies before the first events is read page by page', async () => {
+  const store = new StreamStore(source, 'a1');
+  source.eventsBefore = async (_id, seq) => ({
+    first_seq: 3,
+    results: [seq - 2, seq - 1]
+      .filter(one => one >= 3)
+      .map(one => event(one, 'LOG', { kind: 'notice', text: `line ${one}` }))
+  });
+  store.receive([event(6, 'LOG', { kind: 'notice', text: 'line 6' })]);
+  const texts = (): unknown[] => store.items.map(item => ('text' in item ? item.text : item.kind));
+  const [gap] = store.items;
+  expect(gap && store.canReadBefore(gap)).toBe(true);
+  await store.readEarlier();
+  expect(texts()).toEqual(['1', 'line 4', 'line 5', 'line 6']);
+  store.receive([event(7, 'LOG', { kind: 'notice', text: 'line 7' })]);
+  await store.readEarlier();
+  // Nothing is left out any more: the first two were removed long ago.
+  expect(texts()).toEqual(['line 3', 'line 4', 'line 5', 'line 6', 'line 7']);
+  expect(new Set(store.items.map(item => item.key)).size).toBe(5);
+  store.dispose();
+});
+
 test('an unknown kind of event is passed over', () => {
   const store = new StreamStore(source, 'a1');
   store.receive([

@@ -191,9 +191,26 @@ function Entry({ item, store }: { item: Item | undefined; store: StreamStore }):
       return <ToolEntry item={item} store={store} />;
     case 'gate':
       return <GateEntry item={item} store={store} />;
+    case 'gap':
+      return <Gap item={item} store={store} />;
     default:
       return <Line item={item} />;
   }
+}
+
+/** Stands for events that are not shown; at the head of a stream they can be. */
+function Gap({ item, store }: { item: LineItem; store: StreamStore }): JSX.Element {
+  const trans = useTrans();
+  return (
+    <>
+      <Line item={item} />
+      {store.canReadBefore(item) && (
+        <Button disabled={store.busy.value} onClick={() => void store.readEarlier()}>
+          {trans.__('Show earlier events')}
+        </Button>
+      )}
+    </>
+  );
 }
 
 interface FoldProps {
@@ -266,6 +283,7 @@ function GateEntry({ item, store }: { item: GateItem; store: StreamStore }): JSX
   const trans = useTrans();
   const { evidence } = item;
   const state = evidence ? (evidence.exit_code === 0 ? 'ok' : 'bad') : 'busy';
+  const address = store.logAddress(item);
   const head = (
     <>
       <span class="jp-rootbound-Fold-name">{trans.__('Gate %1', item.name)}</span>
@@ -284,6 +302,14 @@ function GateEntry({ item, store }: { item: GateItem; store: StreamStore }): JSX
           <p class="jp-rootbound-Muted jp-rootbound-Evidence">
             {trans.__('at commit %1', shortCommit(evidence.commit))}
             {evidence.log_digest ? ` · ${evidence.log_digest.slice(0, 19)}…` : ''}
+            {address && (
+              <>
+                {' · '}
+                <a href={address} download={evidence.log_artifact}>
+                  {trans.__('Download the whole log')}
+                </a>
+              </>
+            )}
           </p>
         )}
         <Block label={trans.__('output')} text={item.output} />

@@ -135,6 +135,12 @@ export interface AttemptEvent {
   payload: EventPayload;
 }
 
+/** A page of an attempt's events, and the first one that is kept. */
+export interface EarlierEvents {
+  readonly results: readonly AttemptEvent[];
+  readonly first_seq: number;
+}
+
 export type EventPayload = { readonly [key: string]: unknown };
 
 export type AuditOperation = 'READ' | 'WRITE' | 'DELETE';

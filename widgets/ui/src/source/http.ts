@@ -11,6 +11,7 @@ import type {
   AuditPage,
   AuditQuery,
   Diff,
+  EarlierEvents,
   LocalAccessReport,
   Project,
   StackReport,
@@ -43,6 +44,9 @@ type AttemptFrame =
 
 /** Events that a view begins with. */
 const TAIL = 2000;
+
+/** Events that are read at a time when a reader goes back beyond that. */
+const EARLIER = 1000;
 
 /** Tell the server that a board's frame arrived; until then it keeps later ones back. */
 function acknowledge(frame: unknown, send: (frame: unknown) => void): void {
@@ -132,6 +136,17 @@ export class HttpSource implements Source {
         }
       }
     });
+  }
+
+  async eventsBefore(attemptId: string, seq: number): Promise<EarlierEvents> {
+    const path = `api/attempts/${attemptId}/events/${query({ before: seq, limit: EARLIER })}`;
+    return (await this.transport.request('GET', path)) as EarlierEvents;
+  }
+
+  artifactAddress(attemptId: string, name: string): string {
+    return this.transport.httpUrl(
+      `api/attempts/${attemptId}/artifacts/${encodeURIComponent(name)}/`
+    );
   }
 
   async cancelAttempt(attemptId: string): Promise<void> {

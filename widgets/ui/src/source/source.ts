@@ -10,6 +10,7 @@ import type {
   AuditPage,
   AuditQuery,
   Diff,
+  EarlierEvents,
   Project,
   StackStatus,
   Task
@@ -61,6 +62,10 @@ export interface Source {
   getAttempt(attemptId: string): Promise<Attempt>;
   /** Follow the events after `after`, surviving lost connections. */
   watchEvents(attemptId: string, after: number, sink: EventSink): Dispose;
+  /** The kept events just before one, in order; absent where only the newest are at hand. */
+  eventsBefore?(attemptId: string, seq: number): Promise<EarlierEvents>;
+  /** Where a file that an attempt left can be downloaded; absent where nothing can. */
+  artifactAddress?(attemptId: string, name: string): string;
   cancelAttempt(attemptId: string): Promise<void>;
   approveAttempt(attemptId: string): Promise<void>;
   rejectAttempt(attemptId: string, reason: string): Promise<void>;

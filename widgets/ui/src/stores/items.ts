@@ -95,6 +95,20 @@ export class ItemBuilder {
     this.items.push({ kind: 'gap', key: seq - 0.5, timestamp, text: String(missing), more: [] });
   }
 
+  /** Put earlier events in front; `missing` ones before them are still not shown. */
+  prepend(events: readonly AttemptEvent[], missing: number): void {
+    const earlier = new ItemBuilder();
+    const [first] = events;
+    if (first && missing > 0) {
+      earlier.gap(first, missing);
+    }
+    for (const event of events) {
+      earlier.add(event);
+    }
+    const replaced = this.items[0]?.kind === 'gap' ? 1 : 0;
+    this.items.splice(0, replaced, ...earlier.items);
+  }
+
   private log(event: AttemptEvent, kind: string): boolean {
     const { payload } = event;
     switch (kind) {

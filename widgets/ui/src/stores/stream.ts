@@ -4,7 +4,7 @@ import { type ProblemError, asProblem } from '../model/problem';
 import { isLive } from '../model/types';
 import type { Attempt, AttemptEvent, Usage } from '../model/types';
 import type { Dispose, Link, Source } from '../source/source';
-import { type Item, ItemBuilder } from './items';
+import { type GateItem, type Item, ItemBuilder } from './items';
 import type { Kind } from './transcript';
 
 const RETRY_S = 2;
@@ -41,6 +41,7 @@ export class StreamStore {
   readonly canCancel = computed(() => isLive(this.attempt.value?.status ?? 'SUCCESS'));
   readonly canReview = computed(() => this.attempt.value?.status === 'REVIEW');
 
+  private firstSeq = 0;
   private lastSeq = 0;
   private readonly builder = new ItemBuilder();
   private stopWatching: Dispose | null = null;
@@ -93,6 +94,9 @@ export class StreamStore {
       if (event.seq <= this.lastSeq) {
         continue;
       }
+      if (this.lastSeq === 0) {
+        this.firstSeq = event.seq;
+      }
       if (event.seq > this.lastSeq + 1) {
         // Only a saved, shortened state leaves events out; a live stream has no holes.
         this.builder.gap(event, event.seq - this.lastSeq - 1);
@@ -122,6 +126,30 @@ export class StreamStore {
       toggled.add(key);
     }
     this.toggled.value = toggled;
+  }
+
+  /** Whether what lies before an entry that stands for left out events can be read. */
+  canReadBefore(item: Item): boolean {
+    return item === this.items[0] && this.source.eventsBefore !== undefined;
+  }
+
+  /** Show more of what lies before the first event shown. */
+  readEarlier(): Promise<void> {
+    return this.act(async () => {
+      const page = await this.source.eventsBefore?.(this.attemptId, this.firstSeq);
+      if (page && !this.disposed) {
+        this.firstSeq = page.results[0]?.seq ?? page.first_seq;
+        this.builder.prepend(page.results, this.firstSeq - page.first_seq);
+        this.follow.value = false;
+        this.revision.value += 1;
+      }
+    });
+  }
+
+  /** Where the whole log of a gate can be downloaded; null when it cannot. */
+  logAddress(item: GateItem): string | null {
+    const name = item.evidence?.log_artifact;
+    return name ? (this.source.artifactAddress?.(this.attemptId, name) ?? null) : null;
   }
 
   cancel(): Promise<void> {
