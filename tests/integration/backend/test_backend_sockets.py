@@ -10,7 +10,9 @@ from importlib.metadata import version
 import pytest
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
+from django.db import connection
 
+from rootbound_backend import asgi
 from rootbound_backend.apps.attempts.models import Attempt
 from rootbound_backend.apps.attempts.transitions import apply_transition
 from rootbound_backend.apps.schedules.models import Notice
@@ -343,3 +345,33 @@ async def test_http_goes_through_the_same_application(user):
     assert answers == [(200, known)] * 40
     assert (await get("/api/nothing/"))[1]["code"] == "not-found"
     assert await sync_to_async(lambda: True)()
+
+    # Each lane keeps a connection; one that was cut meanwhile costs no request.
+    lanes = [lane.executor for lane in asgi._api._lanes]
+
+    async def pids() -> set[int]:
+        held = await asyncio.gather(
+            *(asyncio.wrap_future(lane.submit(_held_connection)) for lane in lanes)
+        )
+        return {pid for pid in held if pid is not None}
+
+    before = await pids()
+    assert before
+    await in_thread(_cut, before)
+    answers = await asyncio.gather(*(get("/api/me/") for _ in range(40)))
+    assert answers == [(200, known)] * 40
+    after = await pids()
+    assert after
+    assert not after & before
+
+
+def _held_connection() -> int | None:
+    held = connection.connection
+    return None if held is None else held.info.backend_pid
+
+
+def _cut(pids: set[int]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid, 9000) FROM unnest(%s) AS pid", [list(pids)]
+        )

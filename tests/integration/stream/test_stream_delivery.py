@@ -152,7 +152,9 @@ async def test_a_stream_goes_on_when_its_connections_were_cut(attempt):
 
     def cut() -> None:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", [list(pids)])
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid, 9000) FROM unnest(%s) AS pid", [list(pids)]
+            )
 
     await in_thread(cut)
     for seq in range(2, 10):
