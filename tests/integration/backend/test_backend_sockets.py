@@ -10,7 +10,8 @@ from importlib.metadata import version
 import pytest
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
-from django.db import connection
+from django.core.signals import request_finished
+from django.db import close_old_connections, connection
 
 from rootbound_backend import asgi
 from rootbound_backend.apps.attempts.models import Attempt
@@ -323,6 +324,9 @@ async def test_the_board_sends_a_snapshot_and_then_changes(user):
 
 async def test_http_goes_through_the_same_application(user):
     from asgiref.testing import ApplicationCommunicator
+
+    # As the application did; Django's test client, used before, connects it again.
+    request_finished.disconnect(close_old_connections)
 
     async def get(target: str) -> tuple[int, dict]:
         scope = {
