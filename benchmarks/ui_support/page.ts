@@ -4,9 +4,10 @@
  */
 import '../../widgets/ui/style/index.css';
 
-import { mountAttemptStream, mountAuditTable } from '../../widgets/ui/src/mount';
+import { mountAttemptStream, mountAuditTable, mountTaskBoard } from '../../widgets/ui/src/mount';
 import { HttpSource } from '../../widgets/ui/src/source/http';
 import type { Transport } from '../../widgets/ui/src/source/transport';
+import { BoardSocket, tasksOf } from './board';
 
 interface Line {
   seq: number;
@@ -98,13 +99,50 @@ class StreamSocket {
     this.onclose = null;
   }
 
+  /** Send a command's call and so many lines of its output, a thousand an event. */
+  output(count: number): void {
+    const events: Line[] = [];
+    const add = (payload: Line['payload']): void => {
+      this.sent += 1;
+      events.push({ seq: this.sent, type: 'LOG', timestamp: MOMENT, payload });
+    };
+    add({ kind: 'tool_call', step: 1, call_id: 'c', tool: 'run_command', args: {} });
+    for (let from = 0; from < count; from += 1000) {
+      let text = '';
+      for (let at = from; at < Math.min(count, from + 1000); at++) {
+        text += `\u001b[3${at % 8}moutput ${at + 1}:\u001b[0m ${'value '.repeat(at % 30)}\n`;
+      }
+      add({ kind: 'output', source: 'command:c', text });
+    }
+    this.frame({ type: 'events', events });
+  }
+
   private frame(frame: unknown): void {
     this.onmessage?.({ data: JSON.stringify(frame) });
   }
 }
 
+/** What a view's socket is connected to, by its address. */
+class Sockets {
+  static readonly OPEN = 1;
+
+  constructor(url: string) {
+    return url.includes('/ws/projects/') ? new BoardSocket() : new StreamSocket(url);
+  }
+}
+(globalThis as { WebSocket: unknown }).WebSocket = Sockets;
+
+/** Requests that change something, as they came. */
+const posted: string[] = [];
+
 const transport: Transport = {
-  async request(_method, path) {
+  async request(method, path) {
+    if (method !== 'GET') {
+      posted.push(`${method} ${path}`);
+    }
+    if (path.startsWith('api/projects/')) {
+      return { results: [{ id: 'p', name: 'calc' }], next: null };
+    }
     if (path.startsWith('api/audit/logs/')) {
       const cursor = new URLSearchParams(path.split('?')[1]).get('cursor');
       return auditPage(rows, Number(cursor ?? 0));
@@ -151,11 +189,20 @@ function host(): HTMLElement {
 const painted = (): Promise<void> =>
   new Promise(resolve => requestAnimationFrame(() => setTimeout(resolve)));
 
+async function until(holds: () => boolean, what: string): Promise<void> {
+  const deadline = performance.now() + 60_000;
+  while (!holds()) {
+    await painted();
+    if (performance.now() > deadline) {
+      throw new Error(`not in time: ${what}`);
+    }
+  }
+}
+
 const bench = {
   /** Open a stream of so many lines; milliseconds until its last line is painted. */
   async openStream(count: number): Promise<number> {
     lines = count;
-    (globalThis as { WebSocket: unknown }).WebSocket = StreamSocket;
     const element = host();
     const began = performance.now();
     mountAttemptStream(element, new HttpSource(transport), 'a');
@@ -165,6 +212,19 @@ const bench = {
         throw new Error(`the last line did not show: ${element.textContent?.slice(-300)}`);
       }
     }
+    await painted();
+    return performance.now() - began;
+  },
+
+  /** Open one command's output of so many lines; milliseconds until its last is painted. */
+  async openOutput(count: number): Promise<number> {
+    await bench.openStream(10);
+    const began = performance.now();
+    socket?.output(count);
+    const head = (): HTMLElement | null => document.querySelector('.jp-rootbound-Fold-head');
+    await until(() => head() !== null, 'the call shows');
+    head()?.click();
+    await until(() => document.body.textContent?.includes(`output ${count}:`) ?? false, 'the end');
     await painted();
     return performance.now() - began;
   },
@@ -198,6 +258,56 @@ const bench = {
     observer.disconnect();
     return { blocked: long / (performance.now() - began), frames: [...frames] };
   },
+
+  /** Open a board of so many tasks; milliseconds until its first card is painted. */
+  async openBoard(count: number): Promise<number> {
+    BoardSocket.tasks = tasksOf(count);
+    const element = host();
+    const began = performance.now();
+    mountTaskBoard(element, new HttpSource(transport));
+    await until(() => element.querySelector('[data-task]') !== null, 'the first card');
+    await painted();
+    return performance.now() - began;
+  },
+
+  /** Scroll a board's first column from end to end, while other tasks change. */
+  async scrollBoard(): Promise<{ nodes: number; frames: number[]; seen: number }> {
+    const column = document.querySelector<HTMLElement>('.jp-rootbound-Column');
+    if (!column) {
+      throw new Error('there is no column');
+    }
+    const seen = new Set<string>();
+    let nodes = 0;
+    frames.length = 0;
+    watching = true;
+    watchFrames();
+    column.scrollTop = 0;
+    for (let step = 0; ; step++) {
+      await painted();
+      nodes = Math.max(nodes, document.getElementsByTagName('*').length);
+      for (const card of column.querySelectorAll<HTMLElement>('[data-task]')) {
+        seen.add(card.dataset['task'] ?? '');
+      }
+      if (step % 10 === 0) {
+        BoardSocket.last?.change(BoardSocket.tasks.length - 1, { version: step + 2 });
+      }
+      const before = column.scrollTop;
+      column.scrollTop += 400;
+      if (column.scrollTop === before) {
+        break;
+      }
+    }
+    watching = false;
+    return { nodes, frames: [...frames], seen: seen.size };
+  },
+
+  /** Change a task as somebody else would. */
+  changeTask(index: number, fields: { [key: string]: unknown }): void {
+    BoardSocket.last?.change(index, fields);
+  },
+
+  /** Requests that changed something so far. */
+  posted: () => [...posted],
 
   /** Open an audit of so many rows and scroll to its end, page by page. */
   async scrollAudit(count: number): Promise<{ nodes: number; frames: number[]; rows: number }> {

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from benchmarks.ui import bundled, fresh, percentile
+from tests.support.lab import screenshot
 
 LENGTH = 100_000
 
@@ -71,4 +72,29 @@ def test_more_lines_than_a_page_can_be_high_are_read_to_both_ends(
     middle = page.locator("[data-row]").nth(20)
     expect(middle).to_be_in_viewport()
     assert 540_000 < int(str(middle.get_attribute("data-row"))) < 560_000
+    page.close()
+
+
+def test_one_commands_million_lines_are_read_to_both_ends_in_few_nodes(
+    chromium: Browser, script: Path
+) -> None:
+    page = fresh(chromium, script)
+    page.set_default_timeout(60_000)
+    took = page.evaluate("count => bench.openOutput(count)", 1_000_000)
+    print(
+        f"a million lines of one command: {took:.0f} ms from their arrival to the last one's paint"
+    )
+    output = page.get_by_role("region", name="output, 1000000 lines")
+    expect(output.get_by_text("output 1000000:")).to_be_in_viewport()
+    assert page.locator("*").count() < 1000
+    screenshot(page, "long-output")
+    output.hover()
+    page.mouse.wheel(0, -100)
+    output.evaluate("view => { view.scrollTop = 0 }")
+    expect(output.get_by_text("output 1:")).to_be_in_viewport()
+    output.evaluate("view => { view.scrollTop = view.scrollHeight / 2 }")
+    expect(output.get_by_text("output 1:")).to_have_count(0)
+    middle = output.locator("[data-row]").nth(30)
+    assert 450_000 < int(str(middle.get_attribute("data-row"))) < 550_000
+    assert page.locator("*").count() < 1000
     page.close()

@@ -21,9 +21,11 @@ def test_task_board_widget_moves_in_a_notebook(
         "import rootbound as rb\n"
         "client = rb.connect()\n"
         f"project = client.projects.get({project['id']!r})\n"
-        "rb.TaskBoard(project)"
+        "board = rb.TaskBoard(project)\n"
+        "board"
     )
-    notebook = nbformat.v4.new_notebook(cells=[cell])
+    choose = nbformat.v4.new_code_cell(f"board.selected = {task['id']!r}")
+    notebook = nbformat.v4.new_notebook(cells=[cell, choose])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(notebook, lab.files / "board.ipynb")
 
@@ -41,6 +43,7 @@ def test_task_board_widget_moves_in_a_notebook(
     output = page.locator(".jp-OutputArea-output")
     card = output.locator('[data-task][aria-label="Repair it from a cell"]')
     expect(card).to_be_visible(timeout=60_000)
+    expect(card).to_have_attribute("aria-current", "true", timeout=30_000)
     card.get_by_role("button", name="Start").click()
     review = output.locator('[data-status="REVIEW"] [data-task]')
     expect(review).to_contain_text("Repair it from a cell", timeout=60_000)

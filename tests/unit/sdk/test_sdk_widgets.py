@@ -117,6 +117,25 @@ def test_board_is_live_and_acts(server, project):
     assert not reader.is_alive()
 
 
+def test_a_task_is_chosen_from_python(server, project):
+    task = server.state.task(project.raw)
+    widget = rb.TaskBoard(project, selected=task["id"])
+    line = shown(widget)
+    assert widget.get_state("selected") == {"selected": task["id"]}
+    made_since = server.state.task(project.raw, title="made since")
+    widget.selected = made_since["id"]
+    states = [data["state"] for kind, data in line.sent if data.get("method") == "update"]
+    assert states[-1] == {"selected": made_since["id"]}
+    assert [item["id"] for item in line.pushes("tasks")[-1]] == [task["id"], made_since["id"]]
+    with pytest.raises(traitlets.TraitError, match="has no task 'elsewhere'"):
+        widget.selected = "elsewhere"
+    assert line.ask("select", {"task_id": "elsewhere"})["problem"]["code"] == "not-found"
+    assert widget.selected == made_since["id"]
+    widget._take([{"type": "task_deleted", "id": made_since["id"]}])
+    assert widget.selected is None
+    widget.close()
+
+
 def test_every_message_is_answered(server, project):
     task = server.state.task(project.raw, blocked_by=["x"])
     widget = rb.TaskBoard(project)

@@ -14,7 +14,7 @@ from ..errors import NotFoundError
 from ..objects import Attempt, Project
 from .base import BaseWidget, text_param
 from .feed import Source
-from .verbs import attempt_verbs
+from .verbs import attempt_verbs, version_param
 
 
 class TaskBoard(BaseWidget):
@@ -30,12 +30,18 @@ class TaskBoard(BaseWidget):
     Attributes
     ----------
     selected : str or None
-        Id of the task selected in the view; observe it to react.
+        Id of the task selected in the view. Observe it to react; setting it moves the selection
+        of every view and brings the card into sight, None takes it away.
+
+    Raises
+    ------
+    traitlets.TraitError
+        When ``selected`` is set to what is no task of the project.
     """
 
     _bundle_name = "task_board"
 
-    selected = traitlets.Unicode(allow_none=True, default_value=None)
+    selected = traitlets.Unicode(allow_none=True, default_value=None).tag(sync=True)
 
     def __init__(self, project: Project, **kwargs: Any) -> None:
         self._project = project
@@ -74,6 +80,8 @@ class TaskBoard(BaseWidget):
             elif frame.get("type") == "task_deleted":
                 self._tasks.pop(str(frame["id"]), None)
                 is_all_new = True
+        if self.selected not in self._tasks:
+            self.selected = None
         if is_all_new:
             self._push("tasks", list(self._tasks.values()))
         else:
@@ -88,12 +96,25 @@ class TaskBoard(BaseWidget):
         task_id = text_param(params, "task_id")
         if task_id not in self._tasks:
             raise NotFoundError("This task is not on the board.", status=404, code="not-found")
-        return self._project.client.task(task_id).start().raw
+        return self._project.client.task(task_id).start(version=version_param(params)).raw
 
     def _select(self, params: dict[str, Any]) -> dict[str, Any]:
         task_id = params.get("task_id")
-        self.selected = task_id if isinstance(task_id, str) else None
+        if task_id is not None and task_id not in self._tasks:
+            raise NotFoundError("This task is not on the board.", status=404, code="not-found")
+        self.selected = task_id
         return {"selected": self.selected}
+
+    @traitlets.validate("selected")
+    def _selected_set(self, proposal: dict[str, Any]) -> str | None:
+        wanted: str | None = proposal["value"]
+        if wanted is not None and wanted not in self._tasks:
+            # Perhaps made since, in the cell itself.
+            self._state = self._load()
+            self._push("tasks", self._state["tasks"])
+            if wanted not in self._tasks:
+                raise traitlets.TraitError(f"The project has no task {wanted!r}.")
+        return wanted
 
     def to_html(self) -> str:
         """Return the board as static HTML, read from the server now."""

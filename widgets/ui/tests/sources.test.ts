@@ -38,8 +38,10 @@ class TestModel implements WidgetModel {
   state: unknown = { project: { id: 'p1', name: 'calc' }, tasks: [task('t1')] };
   private readonly callbacks = new Map<string, Set<(content?: unknown) => void>>();
 
+  selected: string | null = null;
+
   get(name: string): unknown {
-    return name === '_state' ? this.state : 'auto';
+    return name === '_state' ? this.state : name === 'selected' ? this.selected : 'auto';
   }
 
   send(content: unknown): void {
@@ -141,6 +143,34 @@ test('replies settle the call they belong to', async () => {
   });
   await expect(accepted).resolves.toBeUndefined();
   await expect(refused).rejects.toMatchObject({ code: 'dependencies-open' });
+  source.dispose();
+});
+
+test('a choice made in Python is shown, an answer to one’s own older choice is not', async () => {
+  const model = new TestModel();
+  const source = new ModelSource(model);
+  const shown: (string | null)[] = [];
+  const none = (): void => undefined;
+  const selected = (id: string | null): number => shown.push(id);
+  const stop = source.watchTasks('p1', {
+    snapshot: none, task: none, deleted: none, link: none, failed: none, selected
+  });
+  const set = (id: string | null): void => {
+    model.selected = id;
+    model.emit('change:selected');
+  };
+  set('t1');
+  expect(shown).toEqual([null, 't1']);
+  source.selectTask('t2');
+  source.selectTask('t3');
+  const [first, second] = model.sent.filter(one => one.method === 'select');
+  set('t2');
+  model.emit('msg:custom', { reply_to: first?.id, ok: true, result: {} });
+  await vi.waitFor(() => expect(shown).toEqual([null, 't1']));
+  set('t3');
+  model.emit('msg:custom', { reply_to: second?.id, ok: true, result: {} });
+  await vi.waitFor(() => expect(shown).toEqual([null, 't1', 't3']));
+  stop();
   source.dispose();
 });
 

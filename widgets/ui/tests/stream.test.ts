@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
+import { coloured } from '../src/model/ansi';
+import { Output } from '../src/model/output';
 import { mountAttemptStream } from '../src/mount';
 import type { EventSink } from '../src/source/source';
 import { StreamStore } from '../src/stores/stream';
@@ -40,7 +42,7 @@ test('a tool call takes in its output and result', () => {
   expect(store.items).toHaveLength(1);
   expect(store.items[0]).toMatchObject({
     kind: 'tool',
-    output: 'one\ntwo\n',
+    output: { text: 'one\ntwo\n' },
     result: { ok: false, text: 'no' }
   });
   store.dispose();
@@ -55,8 +57,8 @@ test('each run of a gate has its own evidence', () => {
   ];
   store.receive([...run(1, 1), ...run(4, 0)]);
   expect(store.items).toMatchObject([
-    { kind: 'gate', output: 'run 1', evidence: { exit_code: 1 } },
-    { kind: 'gate', output: 'run 4', evidence: { exit_code: 0 } }
+    { kind: 'gate', output: { text: 'run 1' }, evidence: { exit_code: 1 } },
+    { kind: 'gate', output: { text: 'run 4' }, evidence: { exit_code: 0 } }
   ]);
   store.dispose();
 });
@@ -98,6 +100,27 @@ test('an unknown kind of event is passed over', () => {
   ]);
   expect(store.items).toMatchObject([{ kind: 'notice', text: 'still here' }]);
   store.dispose();
+});
+
+test('output in any pieces is the same lines, each in the colour it begins with', () => {
+  const text = 'plain\n\u001b[31mred\nstill red\u001b[0m\n10%\r50%\r100%\n';
+  const whole = Output.of(text);
+  const pieces = new Output();
+  for (const letter of text) {
+    pieces.append(letter);
+  }
+  for (const output of [whole, pieces]) {
+    expect(output.count).toBe(4);
+    expect(output.text).toBe(text);
+    expect(
+      output.lines.slice(0, 4).map((line, index) => coloured(line, output.styleOf(index)))
+    ).toEqual([
+      [{ text: 'plain', classes: '' }],
+      [{ text: 'red', classes: 'ansi-red-fg' }],
+      [{ text: 'still red', classes: 'ansi-red-fg' }],
+      [{ text: '100%', classes: '' }]
+    ]);
+  }
 });
 
 let host: HTMLElement | null = null;
@@ -159,4 +182,26 @@ test('a STATUS event brings the attempt’s new state into the header', async ()
   source.eventSink?.events([event(1, 'STATUS', { status: 'REVIEW' })]);
   await eventually(() => expect(host?.textContent).toContain('Waiting for review'));
   expect(host.textContent).toContain('Approve');
+});
+
+test('a tool’s long output keeps few lines in the document, and begins at its end', async () => {
+  host = document.createElement('div');
+  document.body.append(host);
+  unmount = mountAttemptStream(host, source, 'a1');
+  await eventually(() => expect(source.eventSink).not.toBeNull());
+  const lines = Array.from({ length: 20_000 }, (_, index) => `line ${index}\n`);
+  source.eventSink?.events([
+    event(1, 'LOG', { kind: 'tool_call', step: 1, call_id: 'c1', tool: 'run_command', args: {} }),
+    event(2, 'LOG', { kind: 'output', source: 'command:c1', text: lines.join('') }),
+    event(3, 'LOG', { kind: 'output', source: 'command:c1', text: 'x'.repeat(5000) })
+  ]);
+  const head = (): HTMLElement | null | undefined =>
+    host?.querySelector<HTMLElement>('.jp-rootbound-Fold-head');
+  await eventually(() => expect(head()).not.toBeNull());
+  head()?.click();
+  const region = (): Element | null | undefined => host?.querySelector('[role="region"]');
+  await eventually(() =>
+    expect(region()?.getAttribute('aria-label')).toBe('output, 20001 lines')
+  );
+  expect(region()?.querySelectorAll('[data-row]').length).toBeLessThan(100);
 });

@@ -1,7 +1,6 @@
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 
-import { coloured } from '../model/ansi';
 import { clock, compact, duration, shortCommit } from '../model/format';
 import type { Trans } from '../model/trans';
 import type { Source } from '../source/source';
@@ -10,6 +9,7 @@ import type { GateItem, Item, LineItem, ToolItem } from '../stores/items';
 import type { StreamStore } from '../stores/stream';
 import { filtered } from '../stores/transcript';
 import { AccessRequests } from './access';
+import { Block, PREVIEW_CHARS } from './block';
 import { RejectForm } from './card';
 import {
   Button,
@@ -28,7 +28,6 @@ import { Meter, Speak, type StreamHooks, StreamTools } from './streamtools';
 import { Windowed } from './windowed';
 
 const ROW_ESTIMATE_PX = 34;
-const PREVIEW_CHARS = 90;
 
 interface StreamProps extends StreamHooks {
   store: StreamStore;
@@ -145,9 +144,10 @@ function StreamHeader({ store, source }: StreamProps): JSX.Element {
       </div>
       {rejecting && store.canReview.value && (
         <RejectForm
+          about={attempt?.id ?? ''}
           disabled={disabled}
           onCancel={() => setRejecting(false)}
-          onReject={reason => void store.reject(reason)}
+          onReject={reason => store.reject(reason)}
         />
       )}
       {attempt && (
@@ -272,7 +272,7 @@ function ToolEntry({ item, store }: { item: ToolItem; store: StreamStore }): JSX
         {Object.entries(item.args).map(([name, value]) => (
           <Block key={name} label={name} text={asText(value)} />
         ))}
-        {item.output && <Block label={trans.__('output')} text={item.output} />}
+        <Block label={trans.__('output')} text={item.output} />
         {result && <Block label={trans.__('result')} text={result.text} />}
       </>
     </Fold>
@@ -315,32 +315,6 @@ function GateEntry({ item, store }: { item: GateItem; store: StreamStore }): JSX
         <Block label={trans.__('output')} text={item.output} />
       </>
     </Fold>
-  );
-}
-
-function Block({ label, text }: { label: string; text: string }): JSX.Element | null {
-  if (text === '') {
-    return null;
-  }
-  return text.includes('\n') || text.length > PREVIEW_CHARS ? (
-    <div class="jp-rootbound-Block">
-      <span class="jp-rootbound-Muted">{label}</span>
-      <pre class="jp-rootbound-Code">
-        {coloured(text).map((piece, index) =>
-          piece.classes ? (
-            <span key={index} class={piece.classes}>
-              {piece.text}
-            </span>
-          ) : (
-            piece.text
-          )
-        )}
-      </pre>
-    </div>
-  ) : (
-    <div class="jp-rootbound-Block jp-mod-inline">
-      <span class="jp-rootbound-Muted">{label}</span> <code>{text}</code>
-    </div>
   );
 }
 

@@ -8,8 +8,9 @@ const OVERSCAN_PX = 400;
 const DEFAULT_VIEW_PX = 480;
 const NEAR_END_PX = 600;
 const AT_END_PX = 24;
-// Browsers draw nothing beyond some 33 million pixels; a longer list scrolls in larger steps.
-const MAX_PX = 30_000_000;
+// Browsers draw nothing beyond some 33 million pixels, and beyond 2^24 they place lines unevenly;
+// a longer list scrolls in larger steps.
+const MAX_PX = 16_000_000;
 // A scroll this long after the reader's last move is not the reader's.
 const TOUCH_MS = 1_000;
 
@@ -21,7 +22,7 @@ export interface WindowedProps {
   /** Height of a row that was not measured yet, in pixels. */
   estimate: number;
   label: string;
-  role: 'log' | 'rowgroup';
+  role: 'log' | 'rowgroup' | 'region';
   /** Keep the end in view while rows arrive. */
   follow?: boolean;
   onFollow?: (follow: boolean) => void;

@@ -6,7 +6,7 @@ export interface Piece {
   classes: string;
 }
 
-interface Style {
+export interface Style {
   fg: string | null;
   bg: string | null;
   bold: boolean;
@@ -14,7 +14,7 @@ interface Style {
 }
 
 const COLOURS = ['black', 'red', 'green', 'yellow', 'blue', 'magenta', 'cyan', 'white'];
-const PLAIN: Style = { fg: null, bg: null, bold: false, underline: false };
+export const PLAIN: Style = { fg: null, bg: null, bold: false, underline: false };
 // eslint-disable-next-line no-control-regex
 const SGR = /\u001b\[([0-9;]*)m/g;
 // What moves the cursor, sets titles or links: a log has no use for it.
@@ -68,16 +68,34 @@ function apply(style: Style, codes: readonly number[]): Style {
   return next;
 }
 
+function codesOf(match: RegExpMatchArray): number[] {
+  return (match[1] ?? '').split(';').map(Number);
+}
+
+/** The style in which text leaves off. */
+export function styleAfter(text: string, style: Style): Style {
+  if (!text.includes('\u001b')) {
+    return style;
+  }
+  for (const match of text.matchAll(SGR)) {
+    style = apply(style, codesOf(match));
+  }
+  return isPlain(style) ? PLAIN : style;
+}
+
+function isPlain(style: Style): boolean {
+  return style.fg === null && style.bg === null && !style.bold && !style.underline;
+}
+
 /** Split output into pieces of one style; progress bars are at their last state. */
-export function coloured(text: string): Piece[] {
+export function coloured(text: string, style: Style = PLAIN): Piece[] {
   const clean = text
     .replace(OTHERS, '')
-    .replace(/\r+\n/g, '\n')
     .split('\n')
+    .map(line => line.replace(/\r+$/, ''))
     .map(line => line.slice(line.lastIndexOf('\r') + 1))
     .join('\n');
   const pieces: Piece[] = [];
-  let style = PLAIN;
   let from = 0;
   const push = (end: number): void => {
     if (end > from) {
@@ -86,7 +104,7 @@ export function coloured(text: string): Piece[] {
   };
   for (const match of clean.matchAll(SGR)) {
     push(match.index);
-    style = apply(style, (match[1] ?? '').split(';').map(Number));
+    style = apply(style, codesOf(match));
     from = match.index + match[0].length;
   }
   push(clean.length);

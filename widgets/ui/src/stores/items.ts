@@ -1,3 +1,4 @@
+import { Output } from '../model/output';
 import type { AttemptEvent, Gate } from '../model/types';
 
 interface Base {
@@ -17,7 +18,7 @@ export interface ToolItem extends Base {
   readonly callId: string;
   readonly tool: string;
   readonly args: { readonly [key: string]: unknown };
-  output: string;
+  readonly output: Output;
   result: { ok: boolean; text: string; duration_s: number | null } | null;
 }
 
@@ -25,7 +26,7 @@ export interface GateItem extends Base {
   readonly kind: 'gate';
   readonly name: string;
   command: string;
-  output: string;
+  readonly output: Output;
   evidence: Gate | null;
 }
 
@@ -163,7 +164,7 @@ export class ItemBuilder {
       callId: str(payload, 'call_id'),
       tool: str(payload, 'tool'),
       args: typeof args === 'object' && args !== null ? (args as ToolItem['args']) : {},
-      output: '',
+      output: new Output(),
       result: null
     };
     this.calls.set(item.callId, item);
@@ -198,7 +199,7 @@ export class ItemBuilder {
     if (!item) {
       return this.line(event, 'notice', text);
     }
-    item.output += text;
+    item.output.append(text);
     return true;
   }
 
@@ -209,7 +210,7 @@ export class ItemBuilder {
       timestamp: event.timestamp,
       name,
       command,
-      output: '',
+      output: new Output(),
       evidence: null
     };
     this.gates.set(name, item);

@@ -1,5 +1,5 @@
 /** An attempt's items as a reader filters, copies and keeps them. */
-import { clock, plainOutput } from '../model/format';
+import { clock } from '../model/format';
 import type { Item } from './items';
 
 export type Kind = 'all' | 'talk' | 'tools' | 'gates' | 'problems';
@@ -39,12 +39,12 @@ export function textOf(item: Item): string {
         ([name, value]) =>
           `${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`
       );
-      return [item.tool, ...args, plainOutput(item.output), item.result?.text ?? '']
+      return [item.tool, ...args, item.output.plain, item.result?.text ?? '']
         .filter(Boolean)
         .join('\n');
     }
     case 'gate':
-      return [`${item.name}: ${item.command}`, plainOutput(item.output)].filter(Boolean).join('\n');
+      return [`${item.name}: ${item.command}`, item.output.plain].filter(Boolean).join('\n');
     default:
       return [item.text, ...item.more].join('\n');
   }
