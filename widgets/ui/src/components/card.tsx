@@ -1,18 +1,29 @@
 import type { JSX } from 'preact';
-import { useState } from 'preact/hooks';
 
 import { isLive } from '../model/types';
 import type { Task } from '../model/types';
 import type { BoardStore } from '../stores/board';
 import { Button, Cost, DeniedTag, GateLights, ReasonLine, ReplayTag, StatusChip } from './common';
 import { useTrans } from './context';
+import { useDraft } from './draft';
+
+/** Where a card stands: in its column, and in the list of its group. */
+export interface CardPlace {
+  row: number;
+  /** Room above it for cards that are not drawn, in pixels. */
+  gap: number;
+  at: number;
+  of: number;
+}
 
 export interface CardProps {
+  place: CardPlace;
   task: Task;
   store: BoardStore;
   live: boolean;
   /** Whether this card is the board's one tab stop. */
   active: boolean;
+  selected: boolean;
   expanded: boolean;
   /** Whether the reason of a rejection is being asked for. */
   rejecting: boolean;
@@ -20,12 +31,13 @@ export interface CardProps {
   onActivate(): void;
   onToggle(): void;
   onDragStart(transfer: DataTransfer): void;
+  onDragEnd(): void;
   onEdit?: (task: Task) => void;
   onOpenAttempt?: (attemptId: string) => void;
 }
 
 export function Card(props: CardProps): JSX.Element {
-  const { task, store, active, expanded } = props;
+  const { task, store, active, expanded, place } = props;
   const trans = useTrans();
   const attempt = task.latest_attempt;
   const blockers = store.blockers(task);
@@ -34,8 +46,13 @@ export function Card(props: CardProps): JSX.Element {
       class={`jp-rootbound-Card${expanded ? ' jp-mod-expanded' : ''}`}
       data-task={task.id}
       data-status={task.status}
+      data-row={place.row}
+      aria-posinset={place.at}
+      aria-setsize={place.of}
+      style={{ marginTop: `${place.gap}px` }}
       tabIndex={active ? 0 : -1}
       aria-label={task.title}
+      aria-current={props.selected}
       aria-busy={store.busy.value.has(task.id)}
       draggable={props.live && task.status !== 'DONE'}
       onDragStart={event => {
@@ -43,6 +60,7 @@ export function Card(props: CardProps): JSX.Element {
           props.onDragStart(event.dataTransfer);
         }
       }}
+      onDragEnd={props.onDragEnd}
       onFocus={props.onActivate}
       onClick={props.onToggle}
     >
@@ -117,11 +135,14 @@ function CardActions(props: CardProps & { blocked: boolean }): JSX.Element {
   if (rejecting && reviewing) {
     return (
       <RejectForm
+        about={attempt.id}
         onCancel={() => setRejecting(false)}
         onReject={async reason => {
-          if (await store.reject(task, reason)) {
+          const done = await store.reject(task, reason);
+          if (done) {
             setRejecting(false);
           }
+          return done;
         }}
         disabled={disabled}
       />
@@ -188,25 +209,29 @@ function CardActions(props: CardProps & { blocked: boolean }): JSX.Element {
 }
 
 interface RejectFormProps {
-  onReject(reason: string): void;
+  /** The attempt that is rejected. */
+  about: string;
+  /** Reject; false when that was refused. */
+  onReject(reason: string): Promise<boolean>;
   onCancel(): void;
   disabled: boolean;
 }
 
 /** Asks why, because the reason is what the next attempt learns from. */
-export function RejectForm({ onReject, onCancel, disabled }: RejectFormProps): JSX.Element {
+export function RejectForm({ about, onReject, onCancel, disabled }: RejectFormProps): JSX.Element {
   const trans = useTrans();
-  const [reason, setReason] = useState('');
-  const submit = (event: Event): void => {
+  const draft = useDraft(`reject ${about}`, '');
+  const reason = draft.value;
+  const submit = async (event: Event): Promise<void> => {
     event.preventDefault();
-    if (reason.trim()) {
-      onReject(reason.trim());
+    if (reason.trim() && (await onReject(reason.trim()))) {
+      draft.clear();
     }
   };
   return (
     <form
       class="jp-rootbound-RejectForm"
-      onSubmit={submit}
+      onSubmit={event => void submit(event)}
       onClick={event => event.stopPropagation()}
       onKeyDown={event => {
         // The board's arrow keys must not act on what is typed here.
@@ -221,7 +246,7 @@ export function RejectForm({ onReject, onCancel, disabled }: RejectFormProps): J
         aria-label={trans.__('Reason for the rejection')}
         placeholder={trans.__('What should be different?')}
         value={reason}
-        onInput={event => setReason(event.currentTarget.value)}
+        onInput={event => draft.set(event.currentTarget.value)}
         ref={input => input?.focus()}
       />
       <button

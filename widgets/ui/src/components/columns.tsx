@@ -1,18 +1,11 @@
 import type { JSX } from 'preact';
-import { useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 
 import type { Task, TaskStatus } from '../model/types';
-import type { Group } from '../stores/arrange';
 import { type BoardStore, COLUMNS } from '../stores/board';
 import { Arrows } from './arrows';
 import { Card } from './card';
-import { Button } from './common';
-import { useTrans } from './context';
-import { taskStatusLabel } from './labels';
-
-/** Cards of one column that are drawn at once; more come as the reader goes on. */
-const STEP = 60;
-const DRAGGED = 'application/x-rootbound-task';
+import { Column, DRAGGED } from './column';
 
 /** The task that an arrow key leads to, or null to stay. */
 function neighbour(
@@ -63,12 +56,18 @@ interface ColumnsProps {
 export function Columns(props: ColumnsProps): JSX.Element {
   const { store, live, openAttempt } = props;
   const host = useRef<HTMLDivElement>(null);
-  const [active, setActive] = useState<string | null>(null);
   const [expanded, setExpanded] = useState<string | null>(null);
   const [rejecting, setRejecting] = useState<string | null>(null);
   const columns = store.columns.value;
   const first = COLUMNS.map(status => columns[status][0]).find(task => task !== undefined);
+  const active = store.selected.value;
   const current = active !== null && store.tasks.value.has(active) ? active : first?.id;
+  // Away from the document a card would lose the keyboard, a drag its end, a form what is typed.
+  const [dragged, setDragged] = useState<string | null>(null);
+  const kept = useMemo(
+    () => new Set([current, dragged, rejecting].filter(id => typeof id === 'string')),
+    [current, dragged, rejecting]
+  );
   const toggle = (id: string): void => setExpanded(expanded === id ? null : id);
   // The card that a key leads to may have to be drawn first.
   const wanted = useRef<string | null>(null);
@@ -78,6 +77,14 @@ export function Columns(props: ColumnsProps): JSX.Element {
       wanted.current = null;
     }
   });
+
+  // A card that a notebook chose comes into view, and leaves the keyboard where it is.
+  useLayoutEffect(() => {
+    const card = host.current?.querySelector<HTMLElement>(`[data-task="${active}"]`);
+    if (card && !card.contains(document.activeElement)) {
+      card.scrollIntoView({ block: 'nearest' });
+    }
+  }, [active]);
 
   const put = (task: Task, to: TaskStatus): void => {
     const move = live ? store.moveTo(task, to) : null;
@@ -113,7 +120,7 @@ export function Columns(props: ColumnsProps): JSX.Element {
       if (!next) {
         return;
       }
-      setActive(next.id);
+      store.select(next);
       const card = host.current?.querySelector<HTMLElement>(`[data-task="${next.id}"]`);
       if (card) {
         card.focus();
@@ -132,18 +139,20 @@ export function Columns(props: ColumnsProps): JSX.Element {
         <Column
           key={status}
           status={status}
+          board={host}
+          kept={kept}
           groups={store.groups.value[status]}
           count={columns[status].length}
-          reach={1 + columns[status].findIndex(task => task.id === current)}
           onDrop={id => {
             const task = store.tasks.value.get(id);
             if (task) {
               put(task, status);
             }
           }}
-          card={task => (
+          card={(task, place) => (
             <Card
               key={task.id}
+              place={place}
               task={task}
               store={store}
               live={live}
@@ -151,12 +160,14 @@ export function Columns(props: ColumnsProps): JSX.Element {
               expanded={task.id === expanded}
               rejecting={task.id === rejecting}
               onRejecting={on => setRejecting(on ? task.id : null)}
-              onActivate={() => {
-                setActive(task.id);
-                store.select(task);
-              }}
+              selected={task.id === active}
+              onActivate={() => store.select(task)}
               onToggle={() => toggle(task.id)}
-              onDragStart={transfer => transfer.setData(DRAGGED, task.id)}
+              onDragStart={transfer => {
+                transfer.setData(DRAGGED, task.id);
+                setDragged(task.id);
+              }}
+              onDragEnd={() => setDragged(null)}
               onOpenAttempt={openAttempt}
               onEdit={props.editTask}
             />
@@ -165,85 +176,5 @@ export function Columns(props: ColumnsProps): JSX.Element {
       ))}
       {props.arrows && <Arrows host={host} store={store} chosen={expanded ?? active} />}
     </div>
-  );
-}
-
-interface ColumnProps {
-  status: TaskStatus;
-  groups: readonly Group[];
-  count: number;
-  /** So many cards are drawn at least: up to the one that has the keyboard. */
-  reach: number;
-  card(task: Task): JSX.Element;
-  onDrop(taskId: string): void;
-}
-
-function Column({ status, groups, count, reach, card, onDrop }: ColumnProps): JSX.Element {
-  const trans = useTrans();
-  const [asked, setShown] = useState(STEP);
-  const shown = Math.max(asked, reach);
-  const [over, setOver] = useState(false);
-  const name = taskStatusLabel(status, trans);
-  let left = shown;
-  return (
-    <section
-      class={`jp-rootbound-Column${over ? ' jp-mod-over' : ''}`}
-      data-status={status}
-      onScroll={event => {
-        const { scrollTop, clientHeight, scrollHeight } = event.currentTarget;
-        if (count > shown && scrollTop + 2 * clientHeight > scrollHeight) {
-          setShown(shown + STEP);
-        }
-      }}
-      onDragOver={event => {
-        if (event.dataTransfer?.types.includes(DRAGGED)) {
-          event.preventDefault();
-          setOver(true);
-        }
-      }}
-      onDragLeave={() => setOver(false)}
-      onDrop={event => {
-        setOver(false);
-        const id = event.dataTransfer?.getData(DRAGGED);
-        if (id) {
-          event.preventDefault();
-          onDrop(id);
-        }
-      }}
-    >
-      <h3 class="jp-rootbound-Column-head">
-        {name}
-        <span class="jp-rootbound-Count">{count}</span>
-      </h3>
-      {groups.map(group => {
-        const tasks = group.tasks.slice(0, Math.max(0, left));
-        left -= group.tasks.length;
-        if (tasks.length === 0) {
-          return null;
-        }
-        const heading =
-          typeof group.heading === 'number'
-            ? trans.__('Step %1', group.heading + 1)
-            : group.heading;
-        return (
-          <div key={String(group.heading)}>
-            {heading !== null && <h4 class="jp-rootbound-Group">{heading}</h4>}
-            <ul
-              class="jp-rootbound-Cards"
-              role="list"
-              aria-label={heading === null ? name : `${name}: ${heading}`}
-            >
-              {tasks.map(card)}
-            </ul>
-          </div>
-        );
-      })}
-      {count === 0 && <ul class="jp-rootbound-Cards" role="list" aria-label={name} />}
-      {count > shown && (
-        <Button onClick={() => setShown(shown + STEP)}>
-          {trans.__('Show more (%1 left)', count - shown)}
-        </Button>
-      )}
-    </section>
   );
 }

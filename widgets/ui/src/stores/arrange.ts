@@ -11,7 +11,12 @@ export interface Group {
 }
 
 export function byPriority(one: Task, other: Task): number {
-  return other.priority - one.priority || one.created_at.localeCompare(other.created_at);
+  // Times of one server, in one form: as texts they compare as they are.
+  return other.priority - one.priority || compare(one.created_at, other.created_at);
+}
+
+function compare(one: string, other: string): number {
+  return one < other ? -1 : one > other ? 1 : 0;
 }
 
 /** Whether every word is in the task's title, description or role. */
@@ -57,7 +62,12 @@ export function grouped(
   const groups = new Map<AgentRole | number, Task[]>();
   for (const task of sorted) {
     const heading = grouping === 'role' ? task.agent_role : (depth.get(task.id) ?? 0);
-    groups.set(heading, [...(groups.get(heading) ?? []), task]);
+    const found = groups.get(heading);
+    if (found) {
+      found.push(task);
+    } else {
+      groups.set(heading, [task]);
+    }
   }
   return [...groups]
     .sort(([one], [other]) =>
