@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,9 +124,20 @@ def browser() -> Iterator[Browser]:
             chromium.close()
 
 
-def open_lab(chromium: Browser, lab: Lab, *, dark: bool = False) -> Page:
-    """Open the Lab page and wait until it is ready for use."""
+def open_lab(
+    chromium: Browser,
+    lab: Lab,
+    *,
+    dark: bool = False,
+    before: Callable[[Page], object] | None = None,
+) -> Page:
+    """Open the Lab page in a browser profile of its own and wait until it is ready for use.
+
+    ``before`` is called with the page while it is still empty.
+    """
     page = chromium.new_page(viewport={"width": 1440, "height": 900})
+    if before is not None:
+        before(page)
     page.goto(lab.page_url())
     page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=60_000)
     page.wait_for_function("() => window.jupyterapp && window.jupyterapp.restored", timeout=60_000)

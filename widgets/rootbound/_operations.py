@@ -219,7 +219,11 @@ def task_body(
     )
 
 
-def start_body(reference_paths: Sequence[str | PathLike[str]] | None, agent_id: str | None) -> JSON:
+def start_body(
+    reference_paths: Sequence[str | PathLike[str]] | None,
+    agent_id: str | None,
+    version: int | None,
+) -> JSON:
     """Return the JSON that starts an attempt."""
     paths = None if reference_paths is None else [absolute(item) for item in reference_paths]
-    return without_none(reference_paths=paths, agent_id=agent_id)
+    return without_none(reference_paths=paths, agent_id=agent_id, version=version)

@@ -74,17 +74,17 @@ class AsyncAttempt(AsyncAttemptReview, AsyncAsking, models.BaseAttempt, kind="at
         """As `Attempt.gates`."""
         return await self.client._call(ops.gates(self.id))
 
-    async def approve(self) -> AsyncAttempt:
+    async def approve(self, *, version: int | None = None) -> AsyncAttempt:
         """As `Attempt.approve`."""
-        return await self._post("approve")
+        return await self._post("approve", version=version)
 
-    async def reject(self, reason: str = "") -> AsyncAttempt:
+    async def reject(self, reason: str = "", *, version: int | None = None) -> AsyncAttempt:
         """As `Attempt.reject`."""
-        return await self._post("reject", reason=reason)
+        return await self._post("reject", reason=reason, version=version)
 
-    async def cancel(self) -> AsyncAttempt:
+    async def cancel(self, *, version: int | None = None) -> AsyncAttempt:
         """As `Attempt.cancel`."""
-        return await self._post("cancel")
+        return await self._post("cancel", version=version)
 
     async def retry(self, feedback: str | None = None) -> AsyncAttempt:
         """As `Attempt.retry`."""
@@ -129,6 +129,7 @@ class AsyncTask(AsyncTaskReview, models.BaseTask):
         reference_paths: Sequence[str | PathLike[str]] | None = None,
         *,
         agent_id: str | None = None,
+        version: int | None = None,
     ) -> AsyncAttempt:
         """As `Task.start`."""
         return await self.client._call(
@@ -139,7 +140,7 @@ class AsyncTask(AsyncTaskReview, models.BaseTask):
                 "tasks",
                 self.id,
                 "attempts",
-                body=ops.start_body(reference_paths, agent_id),
+                body=ops.start_body(reference_paths, agent_id, version),
             )
         )
 

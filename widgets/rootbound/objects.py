@@ -120,8 +120,14 @@ class Attempt(AttemptReview, models.BaseAttempt):
         """Return the gates that ran, with their evidence."""
         return self.client._call(ops.gates(self.id))
 
-    def approve(self) -> Attempt:
+    def approve(self, *, version: int | None = None) -> Attempt:
         """Merge the attempt into the project's branch.
+
+        Parameters
+        ----------
+        version : int or None, default None
+            The task's `version` that you saw, to be refused when somebody changed the task since;
+            None decides on whatever is there. So with `reject` and `cancel`.
 
         Returns
         -------
@@ -131,17 +137,18 @@ class Attempt(AttemptReview, models.BaseAttempt):
         Raises
         ------
         ConflictError
-            If it does not wait for a review, or the branch cannot be merged; the code says which.
+            If it does not wait for a review, the branch cannot be merged, or the task has another
+            version; the code says which.
         """
-        return self._post("approve")
+        return self._post("approve", version=version)
 
-    def reject(self, reason: str = "") -> Attempt:
+    def reject(self, reason: str = "", *, version: int | None = None) -> Attempt:
         """End the attempt without merging it; `reason` is kept with it."""
-        return self._post("reject", reason=reason)
+        return self._post("reject", reason=reason, version=version)
 
-    def cancel(self) -> Attempt:
+    def cancel(self, *, version: int | None = None) -> Attempt:
         """Stop the attempt; its branch and its events stay."""
-        return self._post("cancel")
+        return self._post("cancel", version=version)
 
     def retry(self, feedback: str | None = None) -> Attempt:
         """Start a new attempt of the same task.
@@ -207,6 +214,7 @@ class Task(TaskReview, models.BaseTask):
         reference_paths: Sequence[str | PathLike[str]] | None = None,
         *,
         agent_id: str | None = None,
+        version: int | None = None,
     ) -> Attempt:
         """Start an attempt.
 
@@ -216,6 +224,9 @@ class Task(TaskReview, models.BaseTask):
             Folders and files outside the project that the agent may read.
         agent_id : str or None, default None
             The agent profile; None takes the task's own or the one for its role.
+        version : int or None, default None
+            The task's `version` that you saw, to be refused when somebody changed it since; None
+            starts whatever is there.
 
         Returns
         -------
@@ -225,9 +236,9 @@ class Task(TaskReview, models.BaseTask):
         Raises
         ------
         ConflictError
-            With code ``dependencies-open`` or ``attempt-live``.
+            With code ``dependencies-open``, ``attempt-live`` or ``version-conflict``.
         """
-        body = ops.start_body(reference_paths, agent_id)
+        body = ops.start_body(reference_paths, agent_id, version)
         return self.client._call(
             ops.write(Attempt, self.client, "POST", "tasks", self.id, "attempts", body=body)
         )

@@ -304,6 +304,32 @@ def test_nobody_else_decides_during_a_merge(user, client, lda):
         assert answer.json()["code"] == "merge-in-progress"
 
 
+def test_a_move_of_a_task_that_changed_meanwhile_is_refused(user, client, lda):
+    attempt = in_review(user)
+    task = f"/api/tasks/{attempt.task_id}/"
+    assert client.patch(task, {"title": "Changed by somebody"}).json()["version"] == 2
+    for verb in ("approve", "reject"):
+        stale = client.post(f"/api/attempts/{attempt.pk}/{verb}/", {"version": 1})
+        assert (stale.status_code, stale.json()["code"]) == (409, "version-conflict")
+        assert stale.json()["version"] == 2
+    attempt.refresh_from_db()
+    assert (attempt.status, attempt.claimed_until) == ("REVIEW", None)
+    body = {"version": 2, "reason": "Shorter."}
+    assert client.post(f"/api/attempts/{attempt.pk}/reject/", body).json()["status"] == "FAILED"
+    stale = client.post(f"{task}attempts/", {"version": 1})
+    assert stale.json()["code"] == "version-conflict"
+    assert Attempt.objects.count() == 1
+    started = client.post(f"{task}attempts/", {"version": 2}).json()
+    stale = client.post(f"/api/attempts/{started['id']}/cancel/", {"version": 1})
+    assert stale.json()["code"] == "version-conflict"
+    # Who was quicker with the same move is told so, whatever the version.
+    again = client.post(f"{task}attempts/", {"version": 1})
+    assert again.json()["code"] == "attempt-live"
+    odd = client.post(f"/api/attempts/{started['id']}/cancel/", {"version": "new"})
+    assert (odd.status_code, list(odd.json()["errors"])) == (400, ["version"])
+    assert client.post(f"/api/attempts/{started['id']}/cancel/", {"version": 2}).status_code == 200
+
+
 def test_reject_and_retry_with_feedback(user, client, lda):
     attempt = in_review(user)
     answer = client.post(f"/api/attempts/{attempt.pk}/reject/", {"reason": "Too long."})

@@ -235,6 +235,8 @@ class ContractServer:
                 return self.act(parts[1], verb, body)
             case "POST", ["tasks", _, "attempts"]:
                 task = state.tasks[parts[1]]
+                if body.pop("version", task["version"]) != task["version"]:
+                    return problem(409, "version-conflict", "Somebody changed this task meanwhile.")
                 if task["blocked_by"]:
                     return problem(409, "dependencies-open", "It waits for another task.")
                 return JSONResponse(state.attempt(task, status="QUEUED", **body), status_code=201)
@@ -285,6 +287,9 @@ class ContractServer:
 
     def act(self, attempt_id, verb, body):
         attempt = self.state.attempts[attempt_id]
+        version = self.state.tasks[attempt["task"]]["version"]
+        if body.get("version", version) != version:
+            return problem(409, "version-conflict", "Somebody changed this task meanwhile.")
         if verb == "retry":
             task = self.state.tasks[attempt["task"]]
             return JSONResponse(self.state.attempt(task, status="QUEUED"), status_code=201)

@@ -65,6 +65,15 @@ def test_problems_become_errors(server, client, project):
     task = server.state.task(project.raw, blocked_by=["other"])
     with pytest.raises(rb.ConflictError, match="waits for another"):
         client.task(task["id"]).start()
+    changed = client.task(server.state.task(project.raw, version=3)["id"])
+    with pytest.raises(rb.ConflictError, match="changed this task meanwhile"):
+        changed.start(version=2)
+    attempt = changed.start(version=changed.version)
+    for move in (attempt.approve, attempt.reject, attempt.cancel):
+        with pytest.raises(rb.ConflictError) as caught:
+            move(version=2)
+        assert caught.value.code == "version-conflict"
+    assert attempt.cancel(version=3).status == "FAILED"
     server.state.fail = [problem(403, "forbidden", "Not you.", needs="admin")]
     with pytest.raises(rb.PermissionDeniedError) as caught:
         client.me()
@@ -223,7 +232,9 @@ async def test_async_client(server, endpoint, tmp_path):
     async with aio.AsyncClient(endpoint) as client:
         project = await client.projects.create("P", tmp_path)
         task = await project.create_task("T")
-        attempt = await task.start()
+        with pytest.raises(rb.ConflictError, match="meanwhile"):
+            await task.start(version=task.version + 1)
+        attempt = await task.start(version=task.version)
         raw = server.state.attempts[attempt.id]
         waiting = asyncio.create_task(attempt.wait(timeout=10, progress=False))
         await asyncio.sleep(0)

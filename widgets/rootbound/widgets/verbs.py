@@ -27,13 +27,20 @@ def attempt_verbs(attempt_of: Callable[[dict[str, Any]], Attempt]) -> dict[str, 
 
     def reject(params: dict[str, Any]) -> dict[str, Any]:
         reason = params.get("reason")
-        return attempt_of(params).reject(reason if isinstance(reason, str) else "").raw
+        text = reason if isinstance(reason, str) else ""
+        return attempt_of(params).reject(text, version=version_param(params)).raw
 
     return {
-        "approve": lambda params: attempt_of(params).approve().raw,
+        "approve": lambda params: attempt_of(params).approve(version=version_param(params)).raw,
         "reject": reject,
-        "cancel": lambda params: attempt_of(params).cancel().raw,
+        "cancel": lambda params: attempt_of(params).cancel(version=version_param(params)).raw,
     }
+
+
+def version_param(params: dict[str, Any]) -> int | None:
+    """Return the version of the task that the sender saw; None when it does not say."""
+    version = params.get("version")
+    return version if isinstance(version, int) else None
 
 
 def access_verbs(requests_of: Callable[[], list[AccessRequest]]) -> dict[str, Handler]:

@@ -64,7 +64,7 @@ test('a blocked task names what it waits for and cannot start until that is done
   sink.task(task('t1', { title: 'Parser', status: 'DONE' }));
   await eventually(() => expect(button('t2', 'Start')?.disabled).toBe(false));
   button('t2', 'Start')?.click();
-  await eventually(() => expect(source.calls).toContain('start t2'));
+  await eventually(() => expect(source.calls).toContain('start t2 at 1'));
 });
 
 test('a refused action shows the problem’s sentence and leaves the board usable', async () => {
@@ -76,7 +76,7 @@ test('a refused action shows the problem’s sentence and leaves the board usabl
   source.problem = new ProblemError('This task already has a live attempt.', 'attempt-live', 409);
   button('t1', 'Start')?.click();
   await eventually(() =>
-    expect(host.querySelector('[role="alert"]')?.textContent).toContain('already has a live')
+    expect(host.querySelector('.jp-rootbound-Banner')?.textContent).toContain('already has a live')
   );
   expect(button('t1', 'Start')?.disabled).toBe(false);
 });
@@ -148,4 +148,58 @@ test('a snapshot is labelled and offers no action', async () => {
   sink.snapshot([task('t1')]);
   await eventually(() => expect(host.textContent).toContain('snapshot'));
   await eventually(() => expect(button('t1', 'Start')?.disabled).toBe(true));
+});
+
+test('a task that a notebook chose is marked, and the keyboard goes on from it', async () => {
+  unmount = mountTaskBoard(host, source);
+  const sink = await opened();
+  sink.snapshot([task('t1', { priority: 2 }), task('t2', { priority: 1 })]);
+  const chosen = (): (string | null)[] =>
+    [...host.querySelectorAll('[aria-current="true"]')].map(card => card.getAttribute('data-task'));
+  await eventually(() => expect(column('TODO')).toEqual(['t1', 't2']));
+  expect(chosen()).toEqual([]);
+  sink.selected?.('t2');
+  await eventually(() => expect(chosen()).toEqual(['t2']));
+  expect(host.querySelector('[data-task="t2"]')?.getAttribute('tabindex')).toBe('0');
+  host.querySelector<HTMLElement>('[data-task="t1"]')?.focus();
+  await eventually(() => expect(chosen()).toEqual(['t1']));
+  expect(source.calls).toContain('select t1');
+  sink.selected?.(null);
+  await eventually(() => expect(chosen()).toEqual([]));
+});
+
+test('a move that came too late is explained, and made of the task as it is now if that is wanted', async () => {
+  unmount = mountTaskBoard(host, source);
+  const sink = await opened();
+  sink.snapshot([task('t1', { title: 'Parser' })]);
+  await eventually(() => expect(button('t1', 'Start')).toBeDefined());
+  source.problem = new ProblemError('Somebody changed this task.', 'version-conflict', 409);
+  button('t1', 'Start')?.click();
+  const banner = (): HTMLElement | null => host.querySelector('.jp-rootbound-Banner');
+  const again = (): HTMLButtonElement | undefined =>
+    [...(banner()?.querySelectorAll('button') ?? [])].find(one =>
+      one.textContent?.startsWith('Move it')
+    );
+  await eventually(() =>
+    expect(banner()?.textContent).toContain(
+      '“Parser” was not moved to “In progress”. Somebody changed this task.'
+    )
+  );
+  // Not before what was changed is on the board.
+  expect(again()).toBeUndefined();
+  sink.task(task('t1', { title: 'Parser of dates', version: 2 }));
+  await eventually(() => expect(again()).toBeDefined());
+  again()?.click();
+  await eventually(() => expect(source.calls).toContain('start t1 at 2'));
+  await eventually(() => expect(button('t1', 'Start')?.disabled).toBe(false));
+  expect(banner()).toBeNull();
+
+  source.problem = new ProblemError('It has an attempt.', 'attempt-live', 409);
+  button('t1', 'Start')?.click();
+  await eventually(() => expect(banner()).not.toBeNull());
+  sink.task(task('t1', { status: 'IN_PROGRESS', version: 2 }));
+  await eventually(() =>
+    expect(banner()?.textContent).toContain('moved it meanwhile; it is in “In progress” now')
+  );
+  expect(again()).toBeUndefined();
 });

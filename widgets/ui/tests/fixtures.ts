@@ -175,8 +175,8 @@ export class FakeSource implements Source {
     return () => undefined;
   }
 
-  async startAttempt(taskId: string): Promise<void> {
-    this.check(`start ${taskId}`);
+  async startAttempt(taskId: string, version = 0): Promise<void> {
+    this.check(`start ${taskId} at ${version}`);
   }
 
   async getAttempt(): Promise<Attempt> {
@@ -252,8 +252,8 @@ export class FakeSource implements Source {
     this.check('startStack');
   }
 
-  selectTask(): void {
-    // Not observed here.
+  selectTask(id: string): void {
+    this.calls.push(`select ${id}`);
   }
 
   sharedAuditFilter(): null {

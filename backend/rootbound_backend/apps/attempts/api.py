@@ -34,6 +34,7 @@ from rootbound_backend.apps.attempts.serializers import (
     EventListSerializer,
     GateListSerializer,
     GateSerializer,
+    MoveSerializer,
     RejectSerializer,
     RetrySerializer,
 )
@@ -99,6 +100,7 @@ class TaskAttemptsView(UserView):
             task_id=task_id,
             reference_paths=fields.get("reference_paths", []),
             agent_id=fields.get("agent_id"),
+            version=fields.get("version"),
         )
         return _answer(request, attempt.pk, 201)
 
@@ -223,20 +225,26 @@ class GatesView(UserView):
 class CancelView(UserView):
     """Cancelling."""
 
-    @extend_schema(request=None, responses=AttemptSerializer)
+    @extend_schema(request=MoveSerializer, responses=AttemptSerializer)
     def post(self, request: Request, attempt_id: uuid.UUID) -> Response:
         """Cancel a live attempt."""
-        cancel_attempt(user=current_user(request), attempt_id=attempt_id)
+        fields = validated(MoveSerializer, request.data)
+        cancel_attempt(
+            user=current_user(request), attempt_id=attempt_id, version=fields.get("version")
+        )
         return _answer(request, attempt_id)
 
 
 class ApproveView(UserView):
     """Approving."""
 
-    @extend_schema(request=None, responses=AttemptSerializer)
+    @extend_schema(request=MoveSerializer, responses=AttemptSerializer)
     def post(self, request: Request, attempt_id: uuid.UUID) -> Response:
         """Merge an attempt in review."""
-        approve_attempt(user=current_user(request), attempt_id=attempt_id)
+        fields = validated(MoveSerializer, request.data)
+        approve_attempt(
+            user=current_user(request), attempt_id=attempt_id, version=fields.get("version")
+        )
         return _answer(request, attempt_id)
 
 
@@ -248,7 +256,10 @@ class RejectView(UserView):
         """Reject an attempt in review."""
         fields = validated(RejectSerializer, request.data)
         reject_attempt(
-            user=current_user(request), attempt_id=attempt_id, reason=fields.get("reason", "")
+            user=current_user(request),
+            attempt_id=attempt_id,
+            reason=fields.get("reason", ""),
+            version=fields.get("version"),
         )
         return _answer(request, attempt_id)
 

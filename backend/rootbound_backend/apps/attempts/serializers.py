@@ -195,7 +195,15 @@ class GateListSerializer(serializers.Serializer[Any]):
     next = serializers.CharField(allow_null=True)
 
 
-class AttemptInputSerializer(StrictSerializer):
+class MoveSerializer(StrictSerializer):
+    """What a move of a task says: the task as its mover saw it."""
+
+    version = serializers.IntegerField(
+        required=False, help_text="The task's version you saw; another one there is a 409."
+    )
+
+
+class AttemptInputSerializer(MoveSerializer):
     """How to start an attempt."""
 
     reference_paths = serializers.ListField(
@@ -206,7 +214,7 @@ class AttemptInputSerializer(StrictSerializer):
     agent_id = serializers.UUIDField(required=False, allow_null=True)
 
 
-class RejectSerializer(StrictSerializer):
+class RejectSerializer(MoveSerializer):
     """Why a result is rejected."""
 
     reason = serializers.CharField(max_length=10_000, required=False, allow_blank=True)

@@ -33,6 +33,7 @@ from rootbound_backend.apps.attempts.transitions import (
 )
 from rootbound_backend.apps.tasks.models import Task, TaskStatus
 from rootbound_backend.apps.tasks.selectors import open_dependencies
+from rootbound_backend.apps.tasks.versions import refuse_stale
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.lda_client import LdaRefusedError, lda_request
 from rootbound_backend.problems import Problem, not_found
@@ -65,6 +66,7 @@ def create_attempt(
     feedback: str = "",
     continues: Attempt | None = None,
     update: str = "",
+    version: int | None = None,
 ) -> Attempt:
     """Queue a new attempt on a task.
 
@@ -84,12 +86,14 @@ def create_attempt(
         The attempt whose work this one goes on with; default it begins on the base branch.
     update
         ``rebase`` or ``resolve``, to bring that work onto the base branch as it is now.
+    version
+        The task's version that the caller saw; None to start whatever is there.
 
     Raises
     ------
     Problem
-        404; 409 ``attempt-live``, ``task-done``, ``dependencies-open``, ``gates-missing`` or
-        ``agent-missing``.
+        404; 409 ``attempt-live``, ``task-done``, ``dependencies-open``, ``gates-missing``,
+        ``agent-missing`` or ``version-conflict``.
     """
     try:
         with transaction.atomic():
@@ -102,6 +106,7 @@ def create_attempt(
             if task is None:
                 raise not_found("task")
             _check_startable(task)
+            refuse_stale(task, version)
             agent = _agent_for(user=user, task=task, agent_id=agent_id)
             warning = refuse_when_full(task.project)
             attempt = _insert(
@@ -218,13 +223,14 @@ def wrong_status(attempt: Attempt, what: str, needed: str) -> Problem:
     )
 
 
-def cancel_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
+def cancel_attempt(*, user: User, attempt_id: uuid.UUID, version: int | None = None) -> Attempt:
     """Cancel a live attempt; the LDA is told to kill the run. Cancelling twice is fine.
 
     Raises
     ------
     Problem
-        404; 409 when the attempt is no longer live.
+        404; 409 when the attempt is no longer live, or its task has another than the given
+        version.
     """
     with transaction.atomic():
         attempt = lock_own(user=user, attempt_id=attempt_id)
@@ -232,6 +238,7 @@ def cancel_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
             return attempt
         if attempt.status not in LIVE_STATUSES:
             raise wrong_status(attempt, "cancelled", "a queued or running one")
+        refuse_stale(attempt.task, version)
         move_locked_attempt(attempt, to=AttemptStatus.FAILED, failure=Failure.CANCELLED)
         append_event(attempt, EventType.STATUS, status_payload(attempt))
         attempt.save()
@@ -240,16 +247,20 @@ def cancel_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
     return attempt
 
 
-def reject_attempt(*, user: User, attempt_id: uuid.UUID, reason: str) -> Attempt:
+def reject_attempt(
+    *, user: User, attempt_id: uuid.UUID, reason: str, version: int | None = None
+) -> Attempt:
     """Reject an attempt in review; its branch is kept under ``refs/rootbound/discarded``.
 
     Raises
     ------
     Problem
-        404; 409 when it is not in review or is being merged.
+        404; 409 when it is not in review, is being merged, or its task has another than the
+        given version.
     """
     with transaction.atomic():
         attempt = lock_own(user=user, attempt_id=attempt_id)
+        refuse_stale(attempt.task, version)
         reject_locked(attempt, reason)
     return attempt
 
@@ -318,7 +329,7 @@ def follow_up(
     )
 
 
-def approve_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
+def approve_attempt(*, user: User, attempt_id: uuid.UUID, version: int | None = None) -> Attempt:
     """Merge an attempt in review into the base branch; its task is then done.
 
     Approving what is already merged is fine. When the LDA refuses the merge, the attempt stays
@@ -327,9 +338,9 @@ def approve_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
     Raises
     ------
     Problem
-        404; 409 when it is not in review, is being merged, or cannot be merged
-        (``merge-conflict``, ``checkout-dirty``, ``unsaved-changes``, ``base-moved``,
-        ``head-moved``); 503 when the LDA does not answer.
+        404; 409 when it is not in review, is being merged, its task has another than the given
+        version, or it cannot be merged (``merge-conflict``, ``checkout-dirty``,
+        ``unsaved-changes``, ``base-moved``, ``head-moved``); 503 when the LDA does not answer.
     """
     with transaction.atomic():
         attempt = lock_own(user=user, attempt_id=attempt_id)
@@ -337,6 +348,7 @@ def approve_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
             return attempt
         if attempt.status != AttemptStatus.REVIEW:
             raise wrong_status(attempt, "approved", "one in REVIEW")
+        refuse_stale(attempt.task, version)
         _refuse_while_merging(attempt)
         attempt.claimed_until = timezone.now() + timedelta(seconds=MERGE_CLAIM_S)
         attempt.save(update_fields=["claimed_until"])

@@ -16,6 +16,7 @@ from rootbound_backend.apps.projects.models import Project
 from rootbound_backend.apps.projects.services import refuse_while_live
 from rootbound_backend.apps.tasks.models import Task
 from rootbound_backend.apps.tasks.selectors import dependants, get_task
+from rootbound_backend.apps.tasks.versions import refuse_stale
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.problems import InvalidInput, Problem, not_found
 
@@ -121,13 +122,7 @@ def update_task(
         task = Task.objects.select_for_update(no_key=True).filter(pk=task_id).first()
         if task is None:
             raise not_found("task")
-        if version is not None and version != task.version:
-            raise Problem(
-                status=409,
-                code="version-conflict",
-                detail="Somebody changed this task meanwhile; reload it and change it again.",
-                extras={"version": task.version},
-            )
+        refuse_stale(task, version)
         if "dependencies" in values:
             wanted = [str(item) for item in values.pop("dependencies")]
             task.dependencies = _checked_dependencies(task, wanted)

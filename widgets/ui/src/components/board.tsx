@@ -6,12 +6,12 @@ import type { Task, TaskStatus } from '../model/types';
 import type { Source } from '../source/source';
 import type { Work } from '../source/work';
 import type { Grouping } from '../stores/arrange';
-import type { BoardStore } from '../stores/board';
+import { type BoardStore, type Conflict, TARGETS } from '../stores/board';
 import { PlanStore } from '../stores/plan';
 import { Columns } from './columns';
 import { Banner, Button, LinkDot, ProblemBanner, SnapshotLabel } from './common';
 import { useTrans } from './context';
-import { taskStatusLabel } from './labels';
+import { taskStatusLabel, sentence } from './labels';
 import { Planning } from './planning';
 import { ProjectForm, TaskForm } from './taskform';
 
@@ -84,10 +84,44 @@ export function Board(props: BoardProps): JSX.Element {
           {whyNot(notice.task, notice.to, store.blockers(notice.task).length > 0, trans)}
         </Banner>
       )}
+      {store.conflict.value && <TooLate store={store} conflict={store.conflict.value} />}
       {phase === 'loading' && <p class="jp-rootbound-Empty">{trans.__('Loading…')}</p>}
       {phase === 'ready' && <Forms {...props} {...forms} />}
       {phase === 'ready' && <Content {...props} {...forms} live={live} />}
     </section>
+  );
+}
+
+/** A move that somebody else came before: what was not done, why, and the way to do it anyway. */
+function TooLate({ store, conflict }: { store: BoardStore; conflict: Conflict }): JSX.Element {
+  const trans = useTrans();
+  const { task, move, problem } = conflict;
+  const now = store.tasks.value.get(task.id);
+  const target = taskStatusLabel(TARGETS[move], trans);
+  const moved = now !== undefined && now.status !== task.status;
+  return (
+    <Banner
+      tone="warn"
+      action={
+        store.canRepeat(conflict)
+          ? {
+              label: trans.__('Move it all the same'),
+              run: () => void store.repeat(conflict)
+            }
+          : undefined
+      }
+      onDismiss={() => {
+        store.conflict.value = null;
+      }}
+    >
+      {trans.__('“%1” was not moved to “%2”.', task.title, target)}{' '}
+      {moved
+        ? trans.__(
+            'Somebody else moved it meanwhile; it is in “%1” now.',
+            taskStatusLabel(now.status, trans)
+          )
+        : sentence(problem, trans)}
+    </Banner>
   );
 }
 

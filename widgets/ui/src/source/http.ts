@@ -94,8 +94,8 @@ export class HttpSource implements Source {
     });
   }
 
-  async startAttempt(taskId: string): Promise<void> {
-    await this.transport.request('POST', `api/tasks/${taskId}/attempts/`, {});
+  async startAttempt(taskId: string, version?: number): Promise<void> {
+    await this.transport.request('POST', `api/tasks/${taskId}/attempts/`, { version });
   }
 
   async getAttempt(attemptId: string): Promise<Attempt> {
@@ -149,16 +149,16 @@ export class HttpSource implements Source {
     );
   }
 
-  async cancelAttempt(attemptId: string): Promise<void> {
-    await this.transport.request('POST', `api/attempts/${attemptId}/cancel/`, {});
+  async cancelAttempt(attemptId: string, version?: number): Promise<void> {
+    await this.transport.request('POST', `api/attempts/${attemptId}/cancel/`, { version });
   }
 
-  async approveAttempt(attemptId: string): Promise<void> {
-    await this.transport.request('POST', `api/attempts/${attemptId}/approve/`, {});
+  async approveAttempt(attemptId: string, version?: number): Promise<void> {
+    await this.transport.request('POST', `api/attempts/${attemptId}/approve/`, { version });
   }
 
-  async rejectAttempt(attemptId: string, reason: string): Promise<void> {
-    await this.transport.request('POST', `api/attempts/${attemptId}/reject/`, { reason });
+  async rejectAttempt(attemptId: string, reason: string, version?: number): Promise<void> {
+    await this.transport.request('POST', `api/attempts/${attemptId}/reject/`, { reason, version });
   }
 
   async getDiff(attemptId: string): Promise<Diff> {

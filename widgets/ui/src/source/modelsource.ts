@@ -56,6 +56,9 @@ export class ModelSource implements Source {
     address: () => null
   };
   private readonly comm: Comm;
+  /** Choices of a task that Python has not answered yet. */
+  private choosing = 0;
+  private reselect: () => void = () => undefined;
   /** The attempt as last pushed, when that is newer than the state. */
   private pushedAttempt: Attempt | null = null;
 
@@ -80,19 +83,32 @@ export class ModelSource implements Source {
 
   watchTasks(_projectId: string, sink: TaskSink): Dispose {
     const reread = (): void => sink.snapshot(this.state.tasks ?? []);
+    const reselect = (): void => {
+      // While own choices are on their way, what comes back is older than what is shown.
+      if (this.choosing === 0) {
+        sink.selected?.((this.model.get('selected') as string | null | undefined) ?? null);
+      }
+    };
     reread();
+    reselect();
     sink.link('live');
-    return this.follow(reread, (push, data) => {
+    this.model.on('change:selected', reselect);
+    const stop = this.follow(reread, (push, data) => {
       if (push === 'tasks') {
         sink.snapshot(data as Task[]);
       } else if (push === 'task') {
         sink.task(data as Task);
       }
     });
+    this.reselect = reselect;
+    return () => {
+      this.model.off('change:selected', reselect);
+      stop();
+    };
   }
 
-  async startAttempt(taskId: string): Promise<void> {
-    await this.act('start_attempt', { task_id: taskId });
+  async startAttempt(taskId: string, version?: number): Promise<void> {
+    await this.act('start_attempt', { task_id: taskId, version });
   }
 
   async getAttempt(_attemptId: string): Promise<Attempt> {
@@ -134,16 +150,16 @@ export class ModelSource implements Source {
     });
   }
 
-  async cancelAttempt(attemptId: string): Promise<void> {
-    await this.act('cancel', { attempt_id: attemptId });
+  async cancelAttempt(attemptId: string, version?: number): Promise<void> {
+    await this.act('cancel', { attempt_id: attemptId, version });
   }
 
-  async approveAttempt(attemptId: string): Promise<void> {
-    await this.act('approve', { attempt_id: attemptId });
+  async approveAttempt(attemptId: string, version?: number): Promise<void> {
+    await this.act('approve', { attempt_id: attemptId, version });
   }
 
-  async rejectAttempt(attemptId: string, reason: string): Promise<void> {
-    await this.act('reject', { attempt_id: attemptId, reason });
+  async rejectAttempt(attemptId: string, reason: string, version?: number): Promise<void> {
+    await this.act('reject', { attempt_id: attemptId, reason, version });
   }
 
   async getDiff(_attemptId: string): Promise<Diff> {
@@ -208,9 +224,17 @@ export class ModelSource implements Source {
   }
 
   selectTask(taskId: string): void {
-    if (this.live.value) {
-      this.comm.tell('select', { task_id: taskId });
+    if (!this.live.value) {
+      return;
     }
+    this.choosing += 1;
+    void this.comm
+      .call('select', { task_id: taskId })
+      .catch(() => undefined)
+      .then(() => {
+        this.choosing -= 1;
+        this.reselect();
+      });
   }
 
   sharedAuditFilter(): AuditQuery | null {

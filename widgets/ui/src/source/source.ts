@@ -29,6 +29,8 @@ export interface TaskSink {
   snapshot(tasks: readonly Task[]): void;
   task(task: Task): void;
   deleted(id: string): void;
+  /** Somebody else chose a task, or none: code in a notebook. */
+  selected?(id: string | null): void;
   link(link: Link): void;
   failed(problem: ProblemError): void;
 }
@@ -57,7 +59,11 @@ export interface Source {
 
   listProjects(): Promise<Project[]>;
   watchTasks(projectId: string, sink: TaskSink): Dispose;
-  startAttempt(taskId: string): Promise<void>;
+  /**
+   * Start an attempt. Where a `version` is given, here and below, it is the task's as it was seen:
+   * a task that somebody else changed since is refused with `version-conflict`.
+   */
+  startAttempt(taskId: string, version?: number): Promise<void>;
 
   getAttempt(attemptId: string): Promise<Attempt>;
   /** Follow the events after `after`, surviving lost connections. */
@@ -66,9 +72,9 @@ export interface Source {
   eventsBefore?(attemptId: string, seq: number): Promise<EarlierEvents>;
   /** Where a file that an attempt left can be downloaded; absent where nothing can. */
   artifactAddress?(attemptId: string, name: string): string;
-  cancelAttempt(attemptId: string): Promise<void>;
-  approveAttempt(attemptId: string): Promise<void>;
-  rejectAttempt(attemptId: string, reason: string): Promise<void>;
+  cancelAttempt(attemptId: string, version?: number): Promise<void>;
+  approveAttempt(attemptId: string, version?: number): Promise<void>;
+  rejectAttempt(attemptId: string, reason: string, version?: number): Promise<void>;
   getDiff(attemptId: string): Promise<Diff>;
 
   listAudit(query: AuditQuery, cursor: string | null): Promise<AuditPage>;

@@ -12,6 +12,32 @@ const RETRY_S = 2;
 /** `waiting`: the services do not answer yet; `absent`: no server extension. */
 export type Phase = 'loading' | 'ready' | 'waiting' | 'absent' | 'failed';
 
+/** Refusals that tell of somebody else's change, not of a mistake. */
+const TOO_LATE: ReadonlySet<string> = new Set([
+  'version-conflict',
+  'attempt-live',
+  'illegal-transition',
+  'task-done',
+  'merge-in-progress'
+]);
+
+/** Where each move leads. */
+export const TARGETS: Readonly<Record<Move, TaskStatus>> = {
+  start: 'IN_PROGRESS',
+  cancel: 'TODO',
+  approve: 'DONE',
+  reject: 'TODO'
+};
+
+export interface Conflict {
+  /** The task as the mover saw it. */
+  task: Task;
+  move: Move;
+  /** Of a rejection. */
+  reason: string;
+  problem: ProblemError;
+}
+
 /** State of the task board: projects, the chosen project's tasks, and what went wrong. */
 export class BoardStore {
   readonly phase = signal<Phase>('loading');
@@ -24,11 +50,17 @@ export class BoardStore {
   /** Tasks with an action under way. */
   readonly busy = signal<ReadonlySet<string>>(new Set());
 
+  /** Id of the chosen task: the one with the keyboard, or that a notebook chose. */
+  readonly selected = signal<string | null>(null);
+
   /** What the reader looks for, as typed. */
   readonly search = signal('');
   readonly grouping = signal<Grouping>('priority');
   /** Why a card cannot go where it was put; a calm sentence, not an error. */
   readonly notice = signal<{ task: Task; to: TaskStatus } | null>(null);
+
+  /** The move that was not made, because somebody else changed the task before it. */
+  readonly conflict = signal<Conflict | null>(null);
 
   readonly groups = computed(() => {
     const columns: Record<TaskStatus, Task[]> = { TODO: [], IN_PROGRESS: [], REVIEW: [], DONE: [] };
@@ -114,6 +146,9 @@ export class BoardStore {
         tasks.delete(id);
         this.tasks.value = tasks;
       },
+      selected: id => {
+        this.selected.value = id;
+      },
       link: link => {
         this.link.value = link;
       },
@@ -142,19 +177,41 @@ export class BoardStore {
   }
 
   start(task: Task): Promise<boolean> {
-    return this.act(task, () => this.source.startAttempt(task.id));
+    return this.act(task, 'start', () => this.source.startAttempt(task.id, task.version));
   }
 
   cancel(task: Task): Promise<boolean> {
-    return this.actOnAttempt(task, id => this.source.cancelAttempt(id));
+    return this.actOnAttempt(task, 'cancel', id => this.source.cancelAttempt(id, task.version));
   }
 
   approve(task: Task): Promise<boolean> {
-    return this.actOnAttempt(task, id => this.source.approveAttempt(id));
+    return this.actOnAttempt(task, 'approve', id => this.source.approveAttempt(id, task.version));
   }
 
   reject(task: Task, reason: string): Promise<boolean> {
-    return this.actOnAttempt(task, id => this.source.rejectAttempt(id, reason));
+    return this.actOnAttempt(
+      task,
+      'reject',
+      id => this.source.rejectAttempt(id, reason, task.version),
+      reason
+    );
+  }
+
+  /** Whether a move that came too late can still be made of the task as it is now. */
+  canRepeat({ task, move }: Conflict): boolean {
+    const now = this.tasks.value.get(task.id);
+    // Until the change itself has arrived, there is nothing new to decide on.
+    const isNews = now !== undefined && now !== task;
+    return isNews && moveOf(now, TARGETS[move], this.blockers(now).length > 0) === move;
+  }
+
+  /** Make a move that came too late all the same, of the task as it is now. */
+  async repeat({ task, move, reason }: Conflict): Promise<void> {
+    const now = this.tasks.value.get(task.id);
+    this.conflict.value = null;
+    if (now) {
+      await (move === 'reject' ? this.reject(now, reason) : this[move](now));
+    }
   }
 
   /** Start the services, then look again. */
@@ -168,6 +225,10 @@ export class BoardStore {
   }
 
   select(task: Task): void {
+    if (this.selected.value === task.id) {
+      return;
+    }
+    this.selected.value = task.id;
     this.source.selectTask(task.id);
   }
 
@@ -190,14 +251,24 @@ export class BoardStore {
 
   private async actOnAttempt(
     task: Task,
-    action: (attemptId: string) => Promise<void>
+    move: Move,
+    action: (attemptId: string) => Promise<void>,
+    reason = ''
   ): Promise<boolean> {
     const attempt = task.latest_attempt;
-    return attempt ? this.act(task, () => action(attempt.id)) : false;
+    return attempt ? this.act(task, move, () => action(attempt.id), reason) : false;
   }
 
-  /** Run one action per task at a time; a refusal becomes the banner's problem. */
-  private async act(task: Task, action: () => Promise<void>): Promise<boolean> {
+  /**
+   * Run one action per task at a time. A refusal becomes the banner's problem, or a conflict when
+   * somebody else was quicker.
+   */
+  private async act(
+    task: Task,
+    move: Move,
+    action: () => Promise<void>,
+    reason = ''
+  ): Promise<boolean> {
     if (this.busy.value.has(task.id)) {
       return false;
     }
@@ -205,9 +276,15 @@ export class BoardStore {
     try {
       await action();
       this.problem.value = null;
+      this.conflict.value = null;
       return true;
-    } catch (reason) {
-      this.problem.value = asProblem(reason);
+    } catch (error) {
+      const problem = asProblem(error);
+      if (TOO_LATE.has(problem.code)) {
+        this.conflict.value = { task, move, reason, problem };
+      } else {
+        this.problem.value = problem;
+      }
       return false;
     } finally {
       const busy = new Set(this.busy.value);
