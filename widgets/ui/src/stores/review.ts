@@ -1,6 +1,7 @@
-import { batch, computed, signal } from '@preact/signals';
+import { type Signal, batch, computed, signal } from '@preact/signals';
 
 import { type ProblemError, asProblem } from '../model/problem';
+import { drafts } from '../model/drafts';
 import type { Attempt, Diff, ReviewComment } from '../model/types';
 import type { Comparison, MergePreview, Place } from '../model/work';
 import type { Work } from '../source/work';
@@ -27,7 +28,7 @@ export class ReviewStore {
   readonly problem = signal<ProblemError | null>(null);
   readonly busy = signal(false);
   /** Comments that are being written, by place: a reload of the changes keeps them. */
-  readonly drafts = signal<ReadonlyMap<string, string>>(new Map());
+  readonly drafts: Signal<ReadonlyMap<string, string>>;
 
   readonly canDecide = computed(() => this.attempt.value?.status === 'REVIEW');
   /** Whether work can go on from here: waiting for review, or failed with work kept. */
@@ -50,8 +51,15 @@ export class ReviewStore {
 
   constructor(
     private readonly work: Work,
-    private readonly attemptId: string
-  ) {}
+    readonly attemptId: string
+  ) {
+    const kept = drafts.read<[string, string][]>(this.draftKey);
+    this.drafts = signal(new Map(kept ?? []));
+  }
+
+  private get draftKey(): string {
+    return `comments ${this.attemptId}`;
+  }
 
   /** Load everything, and look again while the attempt is not over. */
   async load(): Promise<void> {
@@ -92,13 +100,19 @@ export class ReviewStore {
   }
 
   write(place: Place, text: string | null): void {
-    const drafts = new Map(this.drafts.value);
+    const written = new Map(this.drafts.value);
     if (text === null) {
-      drafts.delete(placeKey(place));
+      written.delete(placeKey(place));
     } else {
-      drafts.set(placeKey(place), text);
+      written.set(placeKey(place), text);
     }
-    this.drafts.value = drafts;
+    this.drafts.value = written;
+    const kept = [...written].filter(([, words]) => words !== '');
+    if (kept.length > 0) {
+      drafts.write(this.draftKey, kept);
+    } else {
+      drafts.remove(this.draftKey);
+    }
   }
 
   comment(place: Place): Promise<boolean> {

@@ -134,7 +134,7 @@ export class StreamStore {
   }
 
   /** Show more of what lies before the first event shown. */
-  readEarlier(): Promise<void> {
+  readEarlier(): Promise<boolean> {
     return this.act(async () => {
       const page = await this.source.eventsBefore?.(this.attemptId, this.firstSeq);
       if (page && !this.disposed) {
@@ -152,15 +152,15 @@ export class StreamStore {
     return name ? (this.source.artifactAddress?.(this.attemptId, name) ?? null) : null;
   }
 
-  cancel(): Promise<void> {
+  cancel(): Promise<boolean> {
     return this.act(() => this.source.cancelAttempt(this.attemptId));
   }
 
-  approve(): Promise<void> {
+  approve(): Promise<boolean> {
     return this.act(() => this.source.approveAttempt(this.attemptId));
   }
 
-  reject(reason: string): Promise<void> {
+  reject(reason: string): Promise<boolean> {
     return this.act(() => this.source.rejectAttempt(this.attemptId, reason));
   }
 
@@ -204,17 +204,19 @@ export class StreamStore {
     }
   }
 
-  private async act(action: () => Promise<void>): Promise<void> {
+  private async act(action: () => Promise<void>): Promise<boolean> {
     if (this.busy.value) {
-      return;
+      return false;
     }
     this.busy.value = true;
     try {
       await action();
       this.problem.value = null;
       await this.refresh();
+      return true;
     } catch (reason) {
       this.problem.value = asProblem(reason);
+      return false;
     } finally {
       this.busy.value = false;
     }
