@@ -1,22 +1,99 @@
-import type { ComponentChildren, JSX } from 'preact';
+import { type ComponentChildren, type JSX, type RefObject, type VNode, cloneElement } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+
+import type { ProblemError } from '../model/problem';
 
 import { Button } from './common';
 import { useTrans } from './context';
 
-/** One labelled input of a form. */
-export function Field({
-  label,
-  children
-}: {
+// Preact's own ids are unique in one view only, and a page shows several.
+const PAGE = Math.random().toString(36).slice(2, 8);
+let count = 0;
+
+/** An id that no other element of the page has. */
+export function useElementId(): string {
+  const [id] = useState(() => `jp-rootbound-${PAGE}-${(count += 1)}`);
+  return id;
+}
+
+interface FieldProps {
   label: string;
-  children: ComponentChildren;
-}): JSX.Element {
+  /** What is wrong with it, in a sentence. */
+  error?: string | undefined;
+  children: VNode;
+}
+
+/** One labelled input of a form, and what the server has against what is in it. */
+export function Field({ label, error, children }: FieldProps): JSX.Element {
+  const id = useElementId();
   return (
-    <label class="jp-rootbound-Field">
-      <span>{label}</span>
-      {children}
-    </label>
+    <div class="jp-rootbound-FieldBox">
+      <label class="jp-rootbound-Field">
+        <span>{label}</span>
+        {cloneElement(children, invalid(id, error))}
+      </label>
+      <FieldError id={id} error={error} />
+    </div>
   );
+}
+
+/** What ties an input to the sentence about it. */
+export interface Invalid {
+  'aria-invalid'?: true;
+  'aria-describedby'?: string;
+}
+
+export function invalid(id: string, error: string | undefined): Invalid {
+  return error === undefined ? {} : { 'aria-invalid': true, 'aria-describedby': id };
+}
+
+export function FieldError({
+  id,
+  error
+}: {
+  id: string;
+  error: string | undefined;
+}): JSX.Element | null {
+  return error === undefined ? null : (
+    <p class="jp-rootbound-FieldError" id={id} role="alert">
+      {error}
+    </p>
+  );
+}
+
+/** Of a refused form: the sentence about each field, and what belongs to none. */
+export interface Refusal {
+  /** The sentence about the first of these names that there is one about. */
+  of(...names: string[]): string | undefined;
+  /** The problem, where no field of the form shows it. */
+  rest: ProblemError | null;
+}
+
+/**
+ * Sort a problem by the fields of a form.
+ *
+ * @param names Names, on the wire, of all fields that the form shows.
+ */
+export function refusal(problem: ProblemError | null, names: readonly string[]): Refusal {
+  const fields = new Map(problem?.fields ?? []);
+  // A folder that cannot be granted or used has a code of its own instead of a field.
+  if (problem && fields.size === 0 && /^(root|repo)-/.test(problem.code)) {
+    fields.set('path', problem.detail);
+  }
+  const shown = [...fields.keys()].some(name => names.includes(name));
+  return {
+    of: (...wanted) => wanted.map(name => fields.get(name)).find(text => text !== undefined),
+    rest: shown ? null : problem
+  };
+}
+
+/** Put the keyboard into the first field that was refused. */
+export function useFirstInvalid(problem: unknown): RefObject<HTMLFormElement | null> {
+  const form = useRef<HTMLFormElement>(null);
+  useEffect(() => {
+    form.current?.querySelector<HTMLElement>('[aria-invalid="true"]')?.focus();
+  }, [problem]);
+  return form;
 }
 
 interface ChooseFolderProps {
@@ -47,15 +124,20 @@ export function ChooseFolder({ pickFolder, onChosen }: ChooseFolderProps): JSX.E
 
 interface DrawerProps {
   label: string;
+  /** Why it was refused: its first refused field gets the keyboard. */
+  problem?: ProblemError | null;
   children: ComponentChildren;
   onClose(): void;
   onSubmit(): void;
 }
 
 /** A form that slides in above a view; Escape closes it, and the view's own keys rest. */
-export function Drawer({ label, children, onClose, onSubmit }: DrawerProps): JSX.Element {
+export function Drawer(props: DrawerProps): JSX.Element {
+  const { label, problem = null, children, onClose, onSubmit } = props;
+  const form = useFirstInvalid(problem);
   return (
     <form
+      ref={form}
       class="jp-rootbound-Drawer jp-rootbound-Form"
       aria-label={label}
       onSubmit={event => {
@@ -90,43 +172,49 @@ export function Submit({ children, disabled, kind = 'primary' }: SubmitProps): J
 
 interface ChoicesProps {
   label: string;
+  error?: string | undefined;
   options: readonly { key: string; title: string }[];
   chosen: readonly string[];
   onChange(chosen: string[]): void;
 }
 
 /** Several of many, folded until wanted. */
-export function Choices({ label, options, chosen, onChange }: ChoicesProps): JSX.Element | null {
+export function Choices(props: ChoicesProps): JSX.Element | null {
+  const { label, error, options, chosen, onChange } = props;
+  const id = useElementId();
   if (options.length === 0) {
     return null;
   }
   const names = options.filter(one => chosen.includes(one.key)).map(one => one.title);
   return (
-    <details class="jp-rootbound-Choices">
-      <summary>
-        {label}
-        {names.length > 0 && `: ${names.join(', ')}`}
-      </summary>
-      <ul role="list">
-        {options.map(({ key, title }) => (
-          <li key={key}>
-            <label>
-              <input
-                type="checkbox"
-                checked={chosen.includes(key)}
-                onChange={event =>
-                  onChange(
-                    event.currentTarget.checked
-                      ? [...chosen, key]
-                      : chosen.filter(one => one !== key)
-                  )
-                }
-              />{' '}
-              {title}
-            </label>
-          </li>
-        ))}
-      </ul>
-    </details>
+    <div class="jp-rootbound-FieldBox">
+      <details class="jp-rootbound-Choices" open={error !== undefined ? true : undefined}>
+        <summary aria-describedby={error === undefined ? undefined : id}>
+          {label}
+          {names.length > 0 && `: ${names.join(', ')}`}
+        </summary>
+        <ul role="list">
+          {options.map(({ key, title }) => (
+            <li key={key}>
+              <label>
+                <input
+                  type="checkbox"
+                  checked={chosen.includes(key)}
+                  onChange={event =>
+                    onChange(
+                      event.currentTarget.checked
+                        ? [...chosen, key]
+                        : chosen.filter(one => one !== key)
+                    )
+                  }
+                />{' '}
+                {title}
+              </label>
+            </li>
+          ))}
+        </ul>
+      </details>
+      <FieldError id={id} error={error} />
+    </div>
   );
 }

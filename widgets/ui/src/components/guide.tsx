@@ -1,10 +1,12 @@
 import type { ComponentChildren, JSX } from 'preact';
 import { useState } from 'preact/hooks';
 
+import type { Trans } from '../model/trans';
 import type { FirstAttempt, GuideStore } from '../stores/guide';
 import { Button, ProblemBanner } from './common';
 import { useTrans } from './context';
-import { ChooseFolder, Field } from './form';
+import { useDraft } from './draft';
+import { ChooseFolder, Field, refusal, useFirstInvalid } from './form';
 import type { RootHooks } from './roots';
 
 export interface GuideHooks extends RootHooks {
@@ -26,6 +28,8 @@ const EMPTY: FirstAttempt = {
   description: ''
 };
 
+const FIELDS = ['path', 'repo_path', 'config.install_cmd', 'config.test_cmd', 'title', 'description'];
+
 /** From nothing to the demo, or to the first attempt of one's own. */
 export function Guide(props: GuideProps): JSX.Element {
   const { store } = props;
@@ -34,7 +38,7 @@ export function Guide(props: GuideProps): JSX.Element {
   const ready = stack?.state === 'ready';
   const { provider } = store;
   const known = store.keys.value !== null;
-  const problem = store.problem.value;
+  const problem = refusal(store.problem.value, FIELDS).rest;
   return (
     <section class="jp-rootbound jp-rootbound-Guide" aria-label={trans.__('Getting started')}>
       <header class="jp-rootbound-Toolbar">
@@ -166,9 +170,12 @@ function NoKey({ store, runInTerminal }: GuideProps): JSX.Element {
 /** The first attempt: a folder, how to test it, and what is wanted. */
 function First({ store, pickFolder, openAttempt }: GuideProps): JSX.Element {
   const trans = useTrans();
-  const [form, setForm] = useState(EMPTY);
+  const draft = useDraft('first attempt', EMPTY);
+  const form = draft.value;
   const step = store.step.value;
-  const set = (part: Partial<FirstAttempt>): void => setForm(old => ({ ...old, ...part }));
+  const refused = refusal(store.problem.value, FIELDS);
+  const host = useFirstInvalid(store.problem.value);
+  const set = (part: Partial<FirstAttempt>): void => draft.change(old => ({ ...old, ...part }));
   const complete = form.repoPath.trim() !== '' && form.title.trim() !== '';
   const begin = async (): Promise<void> => {
     const attempt = await store.begin({
@@ -178,19 +185,24 @@ function First({ store, pickFolder, openAttempt }: GuideProps): JSX.Element {
       description: form.description.trim() || form.title.trim()
     });
     if (attempt !== null) {
+      draft.clear();
       openAttempt?.(attempt);
     }
   };
   return (
     <Step title={trans.__('Your first attempt')} done={false}>
       <form
+        ref={host}
         class="jp-rootbound-Form"
         onSubmit={event => {
           event.preventDefault();
           void begin();
         }}
       >
-        <Field label={trans.__('Folder of a git repository')}>
+        <Field
+          label={trans.__('Folder of a git repository')}
+          error={refused.of('path', 'repo_path')}
+        >
           <input
             class="jp-rootbound-Input"
             value={form.repoPath}
@@ -199,7 +211,10 @@ function First({ store, pickFolder, openAttempt }: GuideProps): JSX.Element {
           />
         </Field>
         <ChooseFolder pickFolder={pickFolder} onChosen={repoPath => set({ repoPath })} />
-        <Field label={trans.__('Command that installs it (may be empty)')}>
+        <Field
+          label={trans.__('Command that installs it (may be empty)')}
+          error={refused.of('config.install_cmd')}
+        >
           <input
             class="jp-rootbound-Input"
             value={form.installCommand}
@@ -207,7 +222,10 @@ function First({ store, pickFolder, openAttempt }: GuideProps): JSX.Element {
             onInput={event => set({ installCommand: event.currentTarget.value })}
           />
         </Field>
-        <Field label={trans.__('Command that tests it')}>
+        <Field
+          label={trans.__('Command that tests it')}
+          error={refused.of('config.test_cmd')}
+        >
           <input
             class="jp-rootbound-Input"
             value={form.testCommand}
@@ -215,14 +233,17 @@ function First({ store, pickFolder, openAttempt }: GuideProps): JSX.Element {
             onInput={event => set({ testCommand: event.currentTarget.value })}
           />
         </Field>
-        <Field label={trans.__('What shall be done')}>
+        <Field label={trans.__('What shall be done')} error={refused.of('title')}>
           <input
             class="jp-rootbound-Input"
             value={form.title}
             onInput={event => set({ title: event.currentTarget.value })}
           />
         </Field>
-        <Field label={trans.__('More about it (may be empty)')}>
+        <Field
+          label={trans.__('More about it (may be empty)')}
+          error={refused.of('description')}
+        >
           <textarea
             class="jp-rootbound-Input"
             rows={3}
@@ -240,26 +261,26 @@ function First({ store, pickFolder, openAttempt }: GuideProps): JSX.Element {
           class="jp-rootbound-Button jp-mod-primary"
           disabled={!complete || step !== null}
         >
-          {step === null ? trans.__('Start') : stepText(step, text => trans.__(text))}
+          {step === null ? trans.__('Start') : stepText(step, trans)}
         </button>
       </form>
     </Step>
   );
 }
 
-function stepText(step: string, say: (text: string) => string): string {
+function stepText(step: string, trans: Trans): string {
   switch (step) {
     case 'grant':
-      return say('Granting the folder…');
+      return trans.__('Granting the folder…');
     case 'agents':
-      return say('Making the agents…');
+      return trans.__('Making the agents…');
     case 'test':
-      return say('Asking the models…');
+      return trans.__('Asking the models…');
     case 'project':
-      return say('Making the project…');
+      return trans.__('Making the project…');
     case 'task':
-      return say('Making the task…');
+      return trans.__('Making the task…');
     default:
-      return say('Starting…');
+      return trans.__('Starting…');
   }
 }

@@ -5,8 +5,10 @@ import type { PlanTask } from '../model/work';
 import type { PlanStore } from '../stores/plan';
 import { Banner, Button, ProblemBanner } from './common';
 import { useTrans } from './context';
-import { Choices, Drawer, Field, Submit } from './form';
+import { Choices, Drawer, Field, FieldError, type Refusal, Submit, invalid, refusal, useElementId } from './form';
 import { RoleSelect } from './taskform';
+
+const TASK_FIELDS = ['title', 'description', 'acceptance', 'depends_on', 'priority', 'role'];
 
 interface PlanningProps {
   store: PlanStore;
@@ -18,6 +20,10 @@ export function Planning({ store, onClose }: PlanningProps): JSX.Element {
   const trans = useTrans();
   const found = store.decomposition.value;
   const problem = store.problem.value;
+  const names = store.tasks.value.flatMap((_, index) =>
+    TASK_FIELDS.map(name => `tasks[${index}].${name}`)
+  );
+  const refused = refusal(problem, ['prompt', ...names]);
   useEffect(() => {
     void store.open();
   }, [store]);
@@ -31,10 +37,15 @@ export function Planning({ store, onClose }: PlanningProps): JSX.Element {
     }
   };
   return (
-    <Drawer label={trans.__('Plan with PM')} onClose={onClose} onSubmit={() => void submit()}>
-      {problem && (
+    <Drawer
+      label={trans.__('Plan with PM')}
+      problem={problem}
+      onClose={onClose}
+      onSubmit={() => void submit()}
+    >
+      {refused.rest && (
         <ProblemBanner
-          problem={problem}
+          problem={refused.rest}
           onDismiss={() => {
             store.problem.value = null;
           }}
@@ -50,9 +61,9 @@ export function Planning({ store, onClose }: PlanningProps): JSX.Element {
         </Banner>
       )}
       {found?.status === 'READY' ? (
-        <Editor store={store} summary={found.plan?.summary ?? ''} />
+        <Editor store={store} summary={found.plan?.summary ?? ''} refused={refused} />
       ) : (
-        <Field label={trans.__('What do you want?')}>
+        <Field label={trans.__('What do you want?')} error={refused.of('prompt')}>
           <textarea
             class="jp-rootbound-Input"
             rows={3}
@@ -96,14 +107,27 @@ export function Planning({ store, onClose }: PlanningProps): JSX.Element {
   );
 }
 
-function Editor({ store, summary }: { store: PlanStore; summary: string }): JSX.Element {
+interface EditorProps {
+  store: PlanStore;
+  summary: string;
+  refused: Refusal;
+}
+
+function Editor({ store, summary, refused }: EditorProps): JSX.Element {
   const tasks = store.tasks.value;
   return (
     <>
       {summary && <p class="jp-rootbound-Text">{summary}</p>}
       <ol class="jp-rootbound-Plan">
         {tasks.map((task, index) => (
-          <PlannedTask key={task.key} store={store} task={task} index={index} tasks={tasks} />
+          <PlannedTask
+            key={task.key}
+            store={store}
+            task={task}
+            index={index}
+            tasks={tasks}
+            error={name => refused.of(`tasks[${index}].${name}`)}
+          />
         ))}
       </ol>
     </>
@@ -115,10 +139,15 @@ interface PlannedTaskProps {
   task: PlanTask;
   index: number;
   tasks: readonly PlanTask[];
+  /** What is wrong with a field of it. */
+  error(name: string): string | undefined;
 }
 
-function PlannedTask({ store, task, index, tasks }: PlannedTaskProps): JSX.Element {
+function PlannedTask({ store, task, index, tasks, error }: PlannedTaskProps): JSX.Element {
   const trans = useTrans();
+  const id = useElementId();
+  // These share a row, and the place for what is wrong with them.
+  const head = error('title') ?? error('role') ?? error('priority');
   const set = (fields: Partial<PlanTask>): void => store.change(index, fields);
   const { acceptance } = task;
   return (
@@ -128,17 +157,23 @@ function PlannedTask({ store, task, index, tasks }: PlannedTaskProps): JSX.Eleme
           class="jp-rootbound-Input jp-mod-wide"
           aria-label={trans.__('Title of task %1', index + 1)}
           value={task.title}
+          {...invalid(id, error('title'))}
           required
           maxLength={255}
           onInput={event => set({ title: event.currentTarget.value })}
         />
-        <RoleSelect role={task.role} onChange={role => set({ role })} />
+        <RoleSelect
+          role={task.role}
+          onChange={role => set({ role })}
+          {...invalid(id, error('role'))}
+        />
         <input
           class="jp-rootbound-Input jp-mod-number"
           type="number"
           aria-label={trans.__('Priority of task %1', index + 1)}
           title={trans.__('Priority')}
           value={task.priority ?? 0}
+          {...invalid(id, error('priority'))}
           onInput={event => set({ priority: event.currentTarget.valueAsNumber || 0 })}
         />
         <Button
@@ -159,7 +194,8 @@ function PlannedTask({ store, task, index, tasks }: PlannedTaskProps): JSX.Eleme
           ×
         </Button>
       </div>
-      <Field label={trans.__('Description')}>
+      <FieldError id={id} error={head} />
+      <Field label={trans.__('Description')} error={error('description')}>
         <textarea
           class="jp-rootbound-Input"
           rows={2}
@@ -167,7 +203,7 @@ function PlannedTask({ store, task, index, tasks }: PlannedTaskProps): JSX.Eleme
           onInput={event => set({ description: event.currentTarget.value })}
         />
       </Field>
-      <Field label={trans.__('Done when')}>
+      <Field label={trans.__('Done when')} error={error('acceptance')}>
         <input
           class="jp-rootbound-Input"
           value={Array.isArray(acceptance) ? acceptance.join('; ') : (acceptance ?? '')}
@@ -179,6 +215,7 @@ function PlannedTask({ store, task, index, tasks }: PlannedTaskProps): JSX.Eleme
         options={tasks
           .filter(other => other.key !== task.key)
           .map(other => ({ key: other.key, title: other.title || other.key }))}
+        error={error('depends_on')}
         chosen={task.depends_on ?? []}
         onChange={keys => set({ depends_on: keys })}
       />

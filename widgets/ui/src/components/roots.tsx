@@ -7,7 +7,8 @@ import type { Machine } from '../source/machine';
 import { Confinement } from './confinement';
 import { Button, ProblemBanner } from './common';
 import { useTrans } from './context';
-import { ChooseFolder } from './form';
+import { useDraft } from './draft';
+import { ChooseFolder, FieldError, invalid, refusal, useElementId } from './form';
 
 export interface RootHooks {
   /** Let the user choose a folder; its path on this machine, or null. */
@@ -23,7 +24,8 @@ interface RootsProps extends RootHooks {
 export function Roots({ store, machine, pickFolder }: RootsProps): JSX.Element {
   const trans = useTrans();
   const access = store.value.value?.local_access;
-  const problem = store.problem.value;
+  const refused = refusal(store.problem.value, ['path']);
+  const problem = refused.rest;
   const act: Act = what => store.act(what);
   const lda = access?.lda;
   const places = lda?.protected ?? [];
@@ -46,12 +48,17 @@ export function Roots({ store, machine, pickFolder }: RootsProps): JSX.Element {
           }}
         />
       )}
-      {!access && !problem && <p class="jp-rootbound-Empty">{trans.__('Loading…')}</p>}
+      {!access && !store.problem.value && <p class="jp-rootbound-Empty">{trans.__('Loading…')}</p>}
       {access && (
         <div class="jp-rootbound-Page">
           <h3 class="jp-rootbound-Heading">{trans.__('Folders that agents may write')}</h3>
           <RootList roots={access.roots ?? []} machine={machine} act={act} />
-          <AddRoot machine={machine} act={act} pickFolder={pickFolder} />
+          <AddRoot
+            machine={machine}
+            act={act}
+            pickFolder={pickFolder}
+            error={refused.of('path')}
+          />
           <h3 class="jp-rootbound-Heading">{trans.__('What this machine enforces')}</h3>
           <Health store={store} />
           <Confinement lda={lda} />
@@ -175,17 +182,21 @@ export function Root({ root, onEnable, onWithdraw }: RootProps): JSX.Element {
 }
 
 interface AddProps extends RootHooks {
+  /** Why the folder was not granted. */
+  error: string | undefined;
   machine: Machine;
   act: Act;
 }
 
 /** Grant a folder, by name or by Lab's own dialog; a refusal leaves what was typed. */
-function AddRoot({ machine, act, pickFolder }: AddProps): JSX.Element {
+function AddRoot({ machine, act, pickFolder, error }: AddProps): JSX.Element {
   const trans = useTrans();
-  const [path, setPath] = useState('');
+  const draft = useDraft('grant', '');
+  const id = useElementId();
+  const path = draft.value;
   const grant = async (wanted: string): Promise<void> => {
     if (await act(() => machine.grantRoot(wanted))) {
-      setPath('');
+      draft.clear();
     }
   };
   return (
@@ -201,11 +212,12 @@ function AddRoot({ machine, act, pickFolder }: AddProps): JSX.Element {
       <input
         class="jp-rootbound-Input"
         aria-label={trans.__('Folder to grant')}
+        {...invalid(id, error)}
         placeholder={trans.__('/absolute/path/of/a/folder')}
         value={path}
-        onInput={event => setPath(event.currentTarget.value)}
+        onInput={event => draft.set(event.currentTarget.value)}
       />
-      <ChooseFolder pickFolder={pickFolder} onChosen={setPath} />
+      <ChooseFolder pickFolder={pickFolder} onChosen={draft.set} />
       <button
         type="submit"
         class="jp-rootbound-Button jp-mod-primary"
@@ -213,6 +225,7 @@ function AddRoot({ machine, act, pickFolder }: AddProps): JSX.Element {
       >
         {trans.__('Grant for writing')}
       </button>
+      <FieldError id={id} error={error} />
     </form>
   );
 }

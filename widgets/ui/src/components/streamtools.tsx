@@ -9,6 +9,9 @@ import type { StreamStore } from '../stores/stream';
 import { KINDS, type Kind, transcript } from '../stores/transcript';
 import { Banner, Button } from './common';
 import { useTrans } from './context';
+import { sentence } from './labels';
+import { useDraft } from './draft';
+import { FieldError, invalid, refusal, useElementId } from './form';
 
 export interface StreamHooks {
   /** Speaks to agents and starts attempts; without it the stream is only read. */
@@ -134,9 +137,13 @@ interface SpeakProps {
 /** A message to an agent at work; once it is over, a new attempt with what was learnt. */
 export function Speak({ attempt, work, openAttempt }: SpeakProps): JSX.Element | null {
   const trans = useTrans();
-  const [text, setText] = useState('');
+  const draft = useDraft(`say ${attempt.id}`, '');
+  const text = draft.value;
   const [problem, setProblem] = useState<ProblemError | null>(null);
   const [said, setSaid] = useState(false);
+  const id = useElementId();
+  const refused = refusal(problem, ['text', 'feedback']);
+  const wrong = refused.of('text', 'feedback');
   const atWork = attempt.status === 'RUNNING' || attempt.status === 'GATES';
   const failed = attempt.status === 'FAILED';
   if (!atWork && !failed) {
@@ -151,7 +158,7 @@ export function Speak({ attempt, work, openAttempt }: SpeakProps): JSX.Element |
       } else {
         openAttempt?.((await work.retry(attempt.id, text)).id);
       }
-      setText('');
+      draft.clear();
       setProblem(null);
     } catch (reason) {
       setProblem(asProblem(reason));
@@ -166,13 +173,14 @@ export function Speak({ attempt, work, openAttempt }: SpeakProps): JSX.Element |
       }}
       onKeyDown={event => event.stopPropagation()}
     >
-      {problem && (
+      {refused.rest && (
         <Banner tone="error" onDismiss={() => setProblem(null)}>
-          {problem.detail}
+          {sentence(refused.rest, trans)}
         </Banner>
       )}
       <div class="jp-rootbound-Row">
         <input
+          {...invalid(id, wrong)}
           class="jp-rootbound-Input jp-mod-wide"
           aria-label={atWork ? trans.__('Message to the agent') : trans.__('What to do differently')}
           placeholder={
@@ -181,7 +189,7 @@ export function Speak({ attempt, work, openAttempt }: SpeakProps): JSX.Element |
               : trans.__('What should the next attempt do differently? (may be empty)')
           }
           value={text}
-          onInput={event => setText(event.currentTarget.value)}
+          onInput={event => draft.set(event.currentTarget.value)}
         />
         <button
           type="submit"
@@ -191,6 +199,7 @@ export function Speak({ attempt, work, openAttempt }: SpeakProps): JSX.Element |
           {atWork ? trans.__('Send') : trans.__('Try again')}
         </button>
       </div>
+      <FieldError id={id} error={wrong} />
       {said && (
         <p class="jp-rootbound-Muted" role="status">
           {trans.__('Sent.')}

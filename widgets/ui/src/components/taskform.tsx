@@ -7,7 +7,9 @@ import { ROLES, type TaskFields, fieldsOf } from '../model/work';
 import type { Work } from '../source/work';
 import { Banner, Button } from './common';
 import { useTrans } from './context';
-import { ChooseFolder, Choices, Drawer, Field, Submit } from './form';
+import { sentence } from './labels';
+import { DraftNote, useDraft } from './draft';
+import { ChooseFolder, Choices, Drawer, Field, type Invalid, Submit, refusal } from './form';
 
 const EMPTY: TaskFields = {
   title: '',
@@ -17,6 +19,16 @@ const EMPTY: TaskFields = {
   dependencies: [],
   auto_start: false
 };
+
+const TASK_FIELDS = ['title', 'description', 'agent_role', 'priority', 'dependencies'];
+const PROJECT_FIELDS = [
+  'path',
+  'repo_path',
+  'name',
+  'config.install_cmd',
+  'config.lint_cmd',
+  'config.test_cmd'
+];
 
 interface TaskFormProps {
   work: Work;
@@ -30,18 +42,26 @@ interface TaskFormProps {
 /** A new task, or a change of one; what was typed stays when the server refuses it. */
 export function TaskForm({ work, projectId, task, others, onClose }: TaskFormProps): JSX.Element {
   const trans = useTrans();
-  const [seen, setSeen] = useState(task);
-  const [fields, setFields] = useState<TaskFields>(task ? fieldsOf(task) : EMPTY);
+  // A draft is of the task as it was seen then; saving it over a later one is asked for.
+  const draft = useDraft(task ? `task ${task.id}` : `new task ${projectId}`, {
+    version: task?.version ?? 0,
+    fields: task ? fieldsOf(task) : EMPTY
+  });
+  const { fields } = draft.value;
+  const seen = task && { ...task, version: draft.value.version };
   const [problem, setProblem] = useState<ProblemError | null>(null);
   const [busy, setBusy] = useState(false);
-  const set = (change: Partial<TaskFields>): void => setFields({ ...fields, ...change });
+  const set = (change: Partial<TaskFields>): void =>
+    draft.change(old => ({ ...old, fields: { ...old.fields, ...change } }));
   const latest = task ? (others.find(one => one.id === task.id) ?? null) : null;
+  const refused = refusal(problem, TASK_FIELDS);
   const isStale = problem?.code === 'version-conflict';
 
   const submit = async (): Promise<void> => {
     setBusy(true);
     try {
       await (seen ? work.updateTask(seen, fields) : work.createTask(projectId, fields));
+      draft.clear();
       onClose();
     } catch (reason) {
       setProblem(asProblem(reason));
@@ -53,9 +73,10 @@ export function TaskForm({ work, projectId, task, others, onClose }: TaskFormPro
     <Drawer
       label={task ? trans.__('Change the task') : trans.__('New task')}
       onClose={onClose}
+      problem={problem}
       onSubmit={() => void submit()}
     >
-      {problem && (
+      {refused.rest && (
         <Banner
           tone={isStale ? 'warn' : 'error'}
           action={
@@ -63,7 +84,7 @@ export function TaskForm({ work, projectId, task, others, onClose }: TaskFormPro
               ? {
                   label: trans.__('Save mine over it'),
                   run: () => {
-                    setSeen(latest);
+                    draft.set({ version: latest.version, fields });
                     setProblem(null);
                   }
                 }
@@ -75,10 +96,11 @@ export function TaskForm({ work, projectId, task, others, onClose }: TaskFormPro
                 'Somebody changed this task meanwhile; it is “%1” now. What you typed is kept.',
                 latest.title
               )
-            : problem.detail}
+            : sentence(refused.rest, trans)}
         </Banner>
       )}
-      <Field label={trans.__('What shall be done')}>
+      <DraftNote draft={draft} />
+      <Field label={trans.__('What shall be done')} error={refused.of('title')}>
         <input
           class="jp-rootbound-Input"
           required
@@ -92,7 +114,10 @@ export function TaskForm({ work, projectId, task, others, onClose }: TaskFormPro
           onInput={event => set({ title: event.currentTarget.value })}
         />
       </Field>
-      <Field label={trans.__('More about it (may be empty)')}>
+      <Field
+        label={trans.__('More about it (may be empty)')}
+        error={refused.of('description')}
+      >
         <textarea
           class="jp-rootbound-Input"
           rows={3}
@@ -101,10 +126,10 @@ export function TaskForm({ work, projectId, task, others, onClose }: TaskFormPro
         />
       </Field>
       <div class="jp-rootbound-Row">
-        <Field label={trans.__('Role')}>
+        <Field label={trans.__('Role')} error={refused.of('agent_role')}>
           <RoleSelect role={fields.agent_role} onChange={role => set({ agent_role: role })} />
         </Field>
-        <Field label={trans.__('Priority')}>
+        <Field label={trans.__('Priority')} error={refused.of('priority')}>
           <input
             class="jp-rootbound-Input"
             type="number"
@@ -126,6 +151,7 @@ export function TaskForm({ work, projectId, task, others, onClose }: TaskFormPro
         options={others
           .filter(one => one.id !== task?.id)
           .map(one => ({ key: one.id, title: one.title }))}
+        error={refused.of('dependencies')}
         chosen={fields.dependencies}
         onChange={dependencies => set({ dependencies })}
       />
@@ -139,9 +165,13 @@ export function TaskForm({ work, projectId, task, others, onClose }: TaskFormPro
             kind="danger"
             disabled={busy}
             onClick={() => {
-              work.deleteTask(task.id).then(onClose, (reason: unknown) => {
-                setProblem(asProblem(reason));
-              });
+              work.deleteTask(task.id).then(
+                () => {
+                  draft.clear();
+                  onClose();
+                },
+                (reason: unknown) => setProblem(asProblem(reason))
+              );
             }}
           >
             {trans.__('Delete the task')}
@@ -152,15 +182,15 @@ export function TaskForm({ work, projectId, task, others, onClose }: TaskFormPro
   );
 }
 
-export function RoleSelect({
-  role,
-  onChange
-}: {
+interface RoleSelectProps extends Invalid {
   role: AgentRole;
   onChange(role: AgentRole): void;
-}): JSX.Element {
+}
+
+export function RoleSelect({ role, onChange, ...aria }: RoleSelectProps): JSX.Element {
   return (
     <select
+      {...aria}
       class="jp-rootbound-Select"
       value={role}
       onChange={event => onChange(event.currentTarget.value as AgentRole)}
@@ -185,10 +215,11 @@ interface ProjectFormProps {
 export function ProjectForm(props: ProjectFormProps): JSX.Element {
   const { work, pickFolder, onMade, onClose } = props;
   const trans = useTrans();
-  const [form, setForm] = useState({ name: '', path: '', install: '', lint: '', test: '' });
+  const draft = useDraft('new project', { name: '', path: '', install: '', lint: '', test: '' });
+  const form = draft.value;
   const [problem, setProblem] = useState<ProblemError | null>(null);
   const [busy, setBusy] = useState(false);
-  const set = (change: Partial<typeof form>): void => setForm({ ...form, ...change });
+  const set = (change: Partial<typeof form>): void => draft.change(old => ({ ...old, ...change }));
   const path = form.path.trim().replace(/(.)\/+$/, '$1');
 
   const submit = async (): Promise<void> => {
@@ -204,6 +235,7 @@ export function ProjectForm(props: ProjectFormProps): JSX.Element {
         repo_path: path,
         config: { install_cmd: form.install, lint_cmd: form.lint, test_cmd: form.test }
       });
+      draft.clear();
       onMade(project);
     } catch (reason) {
       setProblem(asProblem(reason));
@@ -211,13 +243,15 @@ export function ProjectForm(props: ProjectFormProps): JSX.Element {
     }
   };
 
+  const refused = refusal(problem, PROJECT_FIELDS);
   const line = (
     label: string,
     key: keyof typeof form,
     placeholder: string,
+    names: string[],
     required = false
   ): JSX.Element => (
-    <Field label={label}>
+    <Field label={label} error={refused.of(...names)}>
       <input
         class="jp-rootbound-Input"
         value={form[key]}
@@ -229,18 +263,25 @@ export function ProjectForm(props: ProjectFormProps): JSX.Element {
   );
 
   return (
-    <Drawer label={trans.__('New project')} onClose={onClose} onSubmit={() => void submit()}>
-      {problem && <Banner tone="error">{problem.detail}</Banner>}
-      {line(trans.__('Folder of a git repository'), 'path', trans.__('/absolute/path'), true)}
+    <Drawer
+      label={trans.__('New project')}
+      problem={problem}
+      onClose={onClose}
+      onSubmit={() => void submit()}
+    >
+      {refused.rest && <Banner tone="error">{sentence(refused.rest, trans)}</Banner>}
+      <DraftNote draft={draft} />
+      {line(trans.__('Folder of a git repository'), 'path', trans.__('/absolute/path'), ['path', 'repo_path'], true)}
       <ChooseFolder pickFolder={pickFolder} onChosen={path => set({ path })} />
-      {line(trans.__('Name (default: the folder’s)'), 'name', path.split('/').pop() ?? '')}
+      {line(trans.__('Name (default: the folder’s)'), 'name', path.split('/').pop() ?? '', ['name'])}
       {line(
         trans.__('Command that installs it (may be empty)'),
         'install',
-        'python3 -m venv .venv && .venv/bin/pip install -e .'
+        'python3 -m venv .venv && .venv/bin/pip install -e .',
+        ['config.install_cmd']
       )}
-      {line(trans.__('Command that checks its style (may be empty)'), 'lint', 'ruff check .')}
-      {line(trans.__('Command that tests it'), 'test', 'python3 -m pytest -q', true)}
+      {line(trans.__('Command that checks its style (may be empty)'), 'lint', 'ruff check .', ['config.lint_cmd'])}
+      {line(trans.__('Command that tests it'), 'test', 'python3 -m pytest -q', ['config.test_cmd'], true)}
       <p class="jp-rootbound-Muted">
         {trans.__(
           'The folder is granted for writing. Agents work on branches of their own beside it; nothing is merged until you approve.'

@@ -8,12 +8,15 @@ export class ProblemError extends Error {
    *   `snapshot`, `timeout`, `closed`, `http`.
    * @param status HTTP status; 0 when there was no answer.
    * @param retryAfter Seconds to wait before asking again, when the answer said so.
+   * @param fields What is wrong with which field, by its name: `title`, `config.test_cmd`,
+   *   `tasks[0].title`.
    */
   constructor(
     readonly detail: string,
     readonly code: string,
     readonly status = 0,
-    readonly retryAfter: number | null = null
+    readonly retryAfter: number | null = null,
+    readonly fields: ReadonlyMap<string, string> = new Map()
   ) {
     super(detail);
   }
@@ -31,6 +34,22 @@ export class ProblemError extends Error {
 
 function isRecord(value: unknown): value is { readonly [key: string]: unknown } {
   return typeof value === 'object' && value !== null;
+}
+
+/** The first sentence about each field of a problem's nested errors. */
+function fieldsOf(errors: unknown, path = ''): [string, string][] {
+  if (Array.isArray(errors)) {
+    const text = errors.find(part => typeof part === 'string');
+    return typeof text === 'string'
+      ? [[path, text]]
+      : errors.flatMap((part, index) => fieldsOf(part, `${path}[${index}]`));
+  }
+  if (isRecord(errors)) {
+    return Object.entries(errors).flatMap(([name, part]) =>
+      fieldsOf(part, path && name !== 'non_field_errors' ? `${path}.${name}` : path || name)
+    );
+  }
+  return typeof errors === 'string' ? [[path, errors]] : [];
 }
 
 /**
@@ -53,7 +72,8 @@ export function problemFrom(
       typeof text === 'string' ? text : `The server answered ${status}.`,
       body['code'],
       status,
-      wait
+      wait,
+      new Map(fieldsOf(body['errors']))
     );
   }
   if (status === 404) {
