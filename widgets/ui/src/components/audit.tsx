@@ -148,7 +148,7 @@ function AuditHeader(props: HeaderProps): JSX.Element {
         {trans.__('%1 allowed', compact(total('ALLOWED')))}
       </span>
       <span class="jp-rootbound-Chip" data-status={total('DENIED') > 0 ? 'FAILED' : 'QUEUED'}>
-        {trans.__('%1 denied', compact(total('DENIED')))}
+        {trans._n('%2 denied', '%2 denied', total('DENIED'), compact(total('DENIED')))}
       </span>
       {!source.live.value && <SnapshotLabel />}
       <Filters {...props} />

@@ -5,7 +5,7 @@ import type { Attempt, AttemptStatus, Gate, GateName, Usage } from '../model/typ
 import { duration } from '../model/format';
 import type { Link } from '../source/source';
 import { useTrans } from './context';
-import { attemptStatusLabel } from './labels';
+import { attemptStatusLabel, sentence } from './labels';
 
 const GATES: readonly GateName[] = ['install', 'lint', 'test'];
 
@@ -78,7 +78,7 @@ export function ProblemBanner(props: ProblemBannerProps): JSX.Element {
     const action = { label: trans.__('Start the services'), run: onStart };
     return (
       <Banner tone={problem.code === 'stack-failed' ? 'error' : 'calm'} action={action}>
-        {problem.detail}
+        {sentence(problem, trans)}
       </Banner>
     );
   }
@@ -96,7 +96,7 @@ export function ProblemBanner(props: ProblemBannerProps): JSX.Element {
   const action = onRetry ? { label: trans.__('Retry'), run: onRetry } : undefined;
   return (
     <Banner tone="error" action={action} onDismiss={onDismiss}>
-      {problem.detail}
+      {sentence(problem, trans)}
     </Banner>
   );
 }

@@ -6,6 +6,7 @@ import type { Source } from '../source/source';
 import type { Loaded } from '../stores/loaded';
 import { Button, ProblemBanner, SnapshotLabel } from './common';
 import { useTrans } from './context';
+import { sentence } from './labels';
 import { FileDiff } from './patch';
 
 interface DiffProps {
@@ -24,7 +25,7 @@ export function DiffPanel({ store, source }: DiffProps): JSX.Element {
     <section class="jp-rootbound jp-rootbound-Diff" aria-label={trans.__('Changes')}>
       {problem && hasNone && (
         <div class="jp-rootbound-Empty" role="status">
-          <p>{problem.detail}</p>
+          <p>{sentence(problem, trans)}</p>
           {live && <Button onClick={() => void store.load()}>{trans.__('Look again')}</Button>}
         </div>
       )}

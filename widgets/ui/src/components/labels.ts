@@ -1,3 +1,4 @@
+import type { ProblemError } from '../model/problem';
 import type { AttemptStatus, TaskStatus } from '../model/types';
 import type { Trans } from '../model/trans';
 
@@ -30,4 +31,9 @@ export function attemptStatusLabel(status: AttemptStatus, trans: Trans): string 
     case 'FAILED':
       return trans.__('Failed');
   }
+}
+
+/** A problem's sentence: the front end's own in the reader's language, the server's as it came. */
+export function sentence(problem: ProblemError, trans: Trans): string {
+  return problem.detail.includes('%') ? problem.detail : trans.__(problem.detail);
 }

@@ -7,6 +7,8 @@ import type { Comparison, MergePreview, Place } from '../model/work';
 import type { ReviewStore } from '../stores/review';
 import { Banner, Button, DeniedTag, GateLights, ProblemBanner, StatusChip } from './common';
 import { useTrans } from './context';
+import { sentence } from './labels';
+import { useDraft } from './draft';
 import { Drawer, Field, Submit } from './form';
 import { FileDiff, type Layout } from './patch';
 import { Remarks } from './remarks';
@@ -74,7 +76,7 @@ export function Review(props: ReviewProps): JSX.Element {
         <Remarks store={store} place={WHOLE} />
         {store.noDiff.value && !diff && (
           <p class="jp-rootbound-Empty" role="status">
-            {store.noDiff.value.detail}
+            {sentence(store.noDiff.value, trans)}
           </p>
         )}
         {!attempt && !problem && <p class="jp-rootbound-Empty">{trans.__('Loading…')}</p>}
@@ -102,14 +104,15 @@ interface DecisionProps extends ReviewProps {
 /** Approve, ask for changes, reject; and what approving would do. */
 function Decision({ store, openAttempt, asking, setAsking }: DecisionProps): JSX.Element | null {
   const trans = useTrans();
-  const [text, setText] = useState('');
+  const draft = useDraft(`decide ${store.attemptId}`, '');
+  const text = draft.value;
   const preview = store.preview.value;
   const disabled = store.busy.value;
   const go = async (starting: Promise<string | null>): Promise<void> => {
     const id = await starting;
     if (id !== null) {
       setAsking(null);
-      setText('');
+      draft.clear();
       openAttempt?.(id);
     }
   };
@@ -127,6 +130,7 @@ function Decision({ store, openAttempt, asking, setAsking }: DecisionProps): JSX
           if (rejecting) {
             void store.reject(text.trim()).then(done => {
               if (done) {
+                draft.clear();
                 setAsking(null);
               }
             });
@@ -137,13 +141,14 @@ function Decision({ store, openAttempt, asking, setAsking }: DecisionProps): JSX
       >
         <Field
           label={rejecting ? trans.__('Why (the next attempt learns from it)') : trans.__('What should be different?')}
+          error={store.problem.value?.fields.get(rejecting ? 'reason' : 'feedback')}
         >
           <textarea
             class="jp-rootbound-Input"
             rows={2}
             value={text}
             ref={area => area?.focus()}
-            onInput={event => setText(event.currentTarget.value)}
+            onInput={event => draft.set(event.currentTarget.value)}
           />
         </Field>
         {!rejecting && count > 0 && (
@@ -319,9 +324,14 @@ function Others({
       <table class="jp-rootbound-Table" aria-label={trans.__('Attempts side by side')}>
         <thead>
           <tr>
-            {['', 'Result', 'Changes', 'Gates', 'Cost', 'Steps', 'Time', 'Comments'].map(head => (
-              <th key={head}>{head && trans.__(head)}</th>
-            ))}
+            <th />
+            <th>{trans.__('Result')}</th>
+            <th>{trans.__('Changes')}</th>
+            <th>{trans.__('Gates')}</th>
+            <th>{trans.__('Cost')}</th>
+            <th>{trans.__('Steps')}</th>
+            <th>{trans.__('Time')}</th>
+            <th>{trans.__('Comments')}</th>
           </tr>
         </thead>
         <tbody>

@@ -2,6 +2,7 @@ import type { JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 
 import { asProblem } from '../model/problem';
+import type { Trans } from '../model/trans';
 import { bytes } from '../model/format';
 import type { DiskUse } from '../model/machine';
 import type { ServiceReport, StackReport, StackStatus } from '../model/types';
@@ -11,6 +12,7 @@ import type { Act, Loaded } from '../stores/loaded';
 import { Button, ProblemBanner, SnapshotLabel } from './common';
 import { Confinement } from './confinement';
 import { useTrans } from './context';
+import { sentence } from './labels';
 import { Root } from './roots';
 
 const LOG_LINES = 200;
@@ -207,20 +209,20 @@ function Service({ name, service, version, machine, act }: ServiceProps): JSX.El
           </span>
         )}
       </div>
-      {asking && <p class="jp-rootbound-Muted">{consequence(name, trans.__.bind(trans))}</p>}
+      {asking && <p class="jp-rootbound-Muted">{consequence(name, trans)}</p>}
       {open && machine && <Log name={name} machine={machine} />}
     </li>
   );
 }
 
 /** What a restart means for people who work. */
-function consequence(name: string, say: (text: string) => string): string {
+function consequence(name: string, trans: Trans): string {
   if (name === 'lda') {
-    return say('Runs that are at work go on from their journal, or end with LDA_LOST.');
+    return trans.__('Runs that are at work go on from their journal, or end with LDA_LOST.');
   }
   return NOT_OURS.has(name)
-    ? say('Views lose their connection for some seconds and find it again.')
-    : say('What waits for it waits some seconds longer; nothing is lost.');
+    ? trans.__('Views lose their connection for some seconds and find it again.')
+    : trans.__('What waits for it waits some seconds longer; nothing is lost.');
 }
 
 function Log({ name, machine }: { name: string; machine: Machine }): JSX.Element {
@@ -228,7 +230,7 @@ function Log({ name, machine }: { name: string; machine: Machine }): JSX.Element
   const [text, setText] = useState<string | null>(null);
   const read = (): void => {
     machine.serviceLog(name, LOG_LINES).then(setText, (reason: unknown) => {
-      setText(asProblem(reason).detail);
+      setText(sentence(asProblem(reason), trans));
     });
   };
   useEffect(read, [name]);

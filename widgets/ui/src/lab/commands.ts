@@ -3,8 +3,10 @@ import { Dialog, InputDialog, Notification, type WidgetTracker, showDialog } fro
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import type { Widget } from '@lumino/widgets';
 
+import { sentence } from '../components/labels';
 import { asProblem } from '../model/problem';
 import type { LiveAttempt } from '../model/machine';
+import type { Trans } from '../model/trans';
 import { rootboundIcon } from './icons';
 import {
   MainPanel,
@@ -62,13 +64,13 @@ export function textArgument(
 }
 
 /** Tell what became of an action that has no view of its own. */
-export async function tell(act: Promise<unknown>, done: string): Promise<boolean> {
+export async function tell(act: Promise<unknown>, done: string, trans: Trans): Promise<boolean> {
   try {
     await act;
     Notification.success(done, { autoClose: 4000 });
     return true;
   } catch (reason) {
-    Notification.error(asProblem(reason).detail, { autoClose: false });
+    Notification.error(sentence(asProblem(reason), trans), { autoClose: false });
     return false;
   }
 }
@@ -120,7 +122,8 @@ export function addCommands(
   commands.addCommand(CommandIDs.startServices, {
     label: trans.__('Start the Services'),
     caption: trans.__('Start the database, the queue, the worker and the local agent'),
-    execute: () => tell(context.machine.startStack(), trans.__('The services are starting.'))
+    execute: () =>
+      tell(context.machine.startStack(), trans.__('The services are starting.'), trans)
   });
   commands.addCommand(CommandIDs.restartService, {
     label: trans.__('Restart a Service…'),
@@ -129,7 +132,8 @@ export function addCommands(
       if (name !== null) {
         await tell(
           context.machine.restartService(name),
-          trans.__('%1 was restarted.', name)
+          trans.__('%1 was restarted.', name),
+          trans
         );
       }
     }
@@ -140,7 +144,11 @@ export function addCommands(
     execute: async args => {
       const id = textArgument(args, 'attemptId') ?? (await askForLive(context, pulse))?.id ?? null;
       if (id !== null) {
-        await tell(context.source.cancelAttempt(id), trans.__('The attempt is being cancelled.'));
+        await tell(
+          context.source.cancelAttempt(id),
+          trans.__('The attempt is being cancelled.'),
+          trans
+        );
         void pulse.look();
       }
     }

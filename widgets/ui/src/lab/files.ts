@@ -4,6 +4,7 @@ import type { IDocumentManager } from '@jupyterlab/docmanager';
 import { FileDialog, type IFileBrowserFactory } from '@jupyterlab/filebrowser';
 import type { Contents } from '@jupyterlab/services';
 
+import { sentence } from '../components/labels';
 import { asProblem } from '../model/problem';
 import type { Task } from '../model/types';
 import type { LabTransport } from './transport';
@@ -102,7 +103,11 @@ export function addFileCommands(
         buttons: [Dialog.cancelButton(), Dialog.okButton({ label: trans.__('Grant') })]
       });
       if (answer.button.accept) {
-        await tell(context.machine.grantRoot(path), trans.__('Agents may write in %1.', path));
+        await tell(
+          context.machine.grantRoot(path),
+          trans.__('Agents may write in %1.', path),
+          trans
+        );
       }
     }
   });
@@ -126,7 +131,7 @@ export function addFileCommands(
           context.openAttempt(made.id);
         }
       } catch (reason) {
-        Notification.error(asProblem(reason).detail, { autoClose: false });
+        Notification.error(sentence(asProblem(reason), trans), { autoClose: false });
       }
     }
   });
