@@ -1,0 +1,87 @@
+"""The widgets where there is no JupyterLab: hosts such as VS Code's and Colab's notebooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.support.bare_host import bare_host
+from tests.support.environment import clean_env
+from tests.support.lab import screenshot
+from tests.support.live import LiveStack, fix_calculator
+
+TASKS = 40
+
+
+@pytest.mark.parametrize(
+    ("finds_models", "colours"), [(True, "light"), (False, "dark")], ids=["vscode", "colab"]
+)
+def test_widgets_live_in_a_bare_page(
+    live: LiveStack,
+    chromium: Browser,
+    tmp_path: Path,
+    finds_models: bool,
+    colours: Literal["light", "dark"],
+) -> None:
+    project = live.make_project(f"Bare {colours}")
+    task = live.make_task(project, "Repair it without a Lab", priority=9)
+    for number in range(TASKS):
+        live.make_task(project, f"One of many, {number}")
+    live.replay.turns = fix_calculator()
+    page = chromium.new_page(viewport={"width": 1000, "height": 1900}, color_scheme=colours)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    environment = clean_env(live.home)
+    with bare_host(page, tmp_path, environment, finds_models=finds_models) as host:
+        (board_id,) = host.run(
+            "import rootbound as rb\n"
+            "from IPython.display import display\n"
+            "client = rb.connect()\n"
+            f"project = client.projects.get({project['id']!r})\n"
+            "board = rb.TaskBoard(project)\n"
+            "display(board)"
+        )
+        board = page.locator(".jp-mod-board")
+        card = board.locator(f'[data-task="{task["id"]}"]')
+        host.until(card.is_visible, "the board shows its cards")
+        # As in Lab, only cards in view are in the document.
+        assert board.locator("[data-task]").count() < TASKS
+        assert (
+            page.evaluate("getComputedStyle(document.body).getPropertyValue('--jp-ui-font-size1')")
+            == ""
+        )
+
+        card.get_by_role("button", name="Start").click()
+        review = board.locator('[data-status="REVIEW"] [data-task]')
+        host.until(review.is_visible, "the attempt comes to review", within_s=90)
+        host.run("board.selected = None")
+        host.until(
+            lambda: page.evaluate("id => models.get(id).get('selected')", board_id) is None,
+            "the selection is taken away",
+        )
+        host.run(
+            f"attempt = client.task({task['id']!r}).latest_attempt\n"
+            "display(rb.AttemptStream(attempt), rb.DiffView(attempt), rb.AuditTable(attempt))\n"
+            "display(rb.CostChart(client), rb.StackStatus(client))"
+        )
+        for kind, text in (
+            ("stream", "edit_file"),
+            ("diff", "calculator.py"),
+            ("audit", "calculator.py"),
+            ("stack", "postgres"),
+        ):
+            view = page.locator(f".jp-mod-{kind}")
+            host.until(lambda view=view, text=text: text in view.inner_text(), f"{kind}: {text}")
+        expect(page.locator(".jp-rootbound-Widget")).to_have_count(6)
+        page.set_viewport_size({"width": 1000, "height": 2600})
+        screenshot(page, f"bare-host-{colours}")
+
+        review.get_by_role("button", name="Approve").click()
+        done = board.locator('[data-status="DONE"] [data-task]')
+        host.until(done.is_visible, "the change is merged")
+        assert live.call("GET", f"/api/tasks/{task['id']}/")["status"] == "DONE"
+    assert errors == []
+    page.close()
