@@ -244,12 +244,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-lab", action="store_true", help="leave out opening JupyterLab")
     options = parser.parse_args()
+    # It takes this module's own parts.
+    from benchmarks.ui_support.board_rows import boards
+
     rows: list[Row] = list(sizes())
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         script = bundled(Path(folder))
         rows += streams(browser, script, options.lines, options.rounds)
         rows += following(browser, script, 10_000, 1_000)
         rows += scrolling(browser, script, options.rows)
+        rows += boards(browser, script, 2000, options.rounds)
         if not options.no_lab:
             with running_lab(Path(folder) / "home", Path(folder) / "lab") as lab:
                 rows += opening(browser, lab, options.rounds)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
 from collections.abc import Iterator
 
-import pytest
 from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
 
 from rootbound.testing.script import Conversation, Turn
@@ -64,20 +64,27 @@ def card(page: Page, status: str, title: str) -> Locator:
     )
 
 
-@pytest.fixture
-def pages(lab: Lab, chromium: Browser) -> Iterator[list[tuple[Page, Late]]]:
-    """Two browsers that share nothing, each with the board open."""
+@contextlib.contextmanager
+def two_browsers(lab: Lab, chromium: Browser, project: str) -> Iterator[list[tuple[Page, Late]]]:
+    """Open a project's board in two browsers that share nothing."""
     opened: list[tuple[Page, Late]] = []
     for _ in range(2):
         page = open_lab(chromium, lab, before=lambda page: opened.append((page, Late(page))))
         run_command(page, "rootbound:open-board")
-    yield opened
-    for page, _ in opened:
-        page.close()
+        board = page.locator("#rootbound-board")
+        expect(board.get_by_role("heading", name="To do")).to_be_visible(timeout=30_000)
+        picker = board.get_by_label("Project", exact=True)
+        if picker.count():
+            picker.select_option(label=project)
+    try:
+        yield opened
+    finally:
+        for page, _ in opened:
+            page.close()
 
 
 def test_each_sees_the_other_s_moves_and_hears_of_a_conflict(
-    live: LiveStack, pages: list[tuple[Page, Late]]
+    live: LiveStack, lab: Lab, chromium: Browser
 ) -> None:
     project = live.make_project("Shared")
     first = live.make_task(project, "Repair it together", priority=2)
@@ -89,11 +96,20 @@ def test_each_sees_the_other_s_moves_and_hears_of_a_conflict(
         return fix_calculator()[0]
 
     live.replay.turns = [wait, *fix_calculator()[1:]]  # type: ignore[list-item]
-    (ada, _), (bob, late) = pages
+    with two_browsers(lab, chromium, "Shared") as [(ada, _), (bob, late)]:
+        _move(live, ada, bob, late, may_end, (first["id"], second["id"]))
+
+
+def _move(
+    live: LiveStack,
+    ada: Page,
+    bob: Page,
+    late: Late,
+    may_end: threading.Event,
+    tasks: tuple[str, str],
+) -> None:
+    first, second = tasks
     for page in (ada, bob):
-        board = page.locator("#rootbound-board")
-        board.get_by_role("button", name="Reload").click(timeout=30_000)
-        board.get_by_label("Project", exact=True).select_option(label="Shared", timeout=30_000)
         expect(card(page, "TODO", "Write it down")).to_be_visible(timeout=30_000)
 
     # Ada's move is on Bob's board.
@@ -117,7 +133,7 @@ def test_each_sees_the_other_s_moves_and_hears_of_a_conflict(
     banner = bob.locator("#rootbound-board .jp-rootbound-Banner")
     expect(banner).to_contain_text("“Write it down” was not moved to “In progress”.")
     expect(banner).to_contain_text("Somebody changed this task meanwhile")
-    assert live.call("GET", f"/api/tasks/{second['id']}/")["status"] == "TODO"
+    assert live.call("GET", f"/api/tasks/{second}/")["status"] == "TODO"
     screenshot(bob, "board-conflict")
 
     # What was changed arrives; the move is then made of what Bob sees, if he still wants it.
@@ -150,11 +166,11 @@ def test_each_sees_the_other_s_moves_and_hears_of_a_conflict(
     late.let_go()
     expect(banner).to_contain_text("Somebody else moved it meanwhile; it is in “Done” now.")
     screenshot(bob, "board-conflict-late")
-    attempts = live.call("GET", f"/api/tasks/{first['id']}/attempts/")["results"]
+    attempts = live.call("GET", f"/api/tasks/{first}/attempts/")["results"]
     assert [one["status"] for one in attempts] == ["SUCCESS", "FAILED"]
     wait_for(
         lambda: (
-            live.call("GET", f"/api/tasks/{second['id']}/")["latest_attempt"]["status"]
+            live.call("GET", f"/api/tasks/{second}/")["latest_attempt"]["status"]
             not in ("QUEUED", "RUNNING", "GATES")
         ),
         within_s=60,

@@ -1,0 +1,58 @@
+"""What a person typed is theirs: a refusal is told at its field, and a reload loses nothing."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.lab import Lab, open_lab, run_command, screenshot
+from tests.support.live import LiveStack
+
+
+def new_project(page: Page) -> None:
+    run_command(page, "rootbound:open-board")
+    board = page.locator("#rootbound-board")
+    board.get_by_role("button", name="New project").first.click(timeout=30_000)
+
+
+def test_a_refused_project_form_survives_a_reload(
+    live: LiveStack, lab: Lab, chromium: Browser
+) -> None:
+    live.make_project("There already")
+    page = open_lab(chromium, lab)
+    new_project(page)
+    form = page.get_by_role("form", name="New project")
+    folder = form.get_by_label("Folder of a git repository")
+    folder.fill("/no/such/folder")
+    form.get_by_label("Command that tests it").fill("python3 -m pytest -q")
+    form.get_by_role("button", name="Grant the folder").click()
+    expect(folder).to_have_attribute("aria-invalid", "true", timeout=15_000)
+    expect(folder).to_be_focused()
+    said = page.locator(f"#{folder.get_attribute('aria-describedby')}")
+    expect(said).to_be_visible()
+    assert str(said.text_content()).endswith(".")
+    expect(form.locator(".jp-rootbound-Banner")).to_have_count(0)
+    screenshot(page, "form-refused")
+
+    # The folder can be granted and is no repository: the other request's refusal, the same field.
+    plain = live.scratch / "no-repository"
+    plain.mkdir()
+    folder.fill(str(plain))
+    form.get_by_label("Name (default: the folder’s)").fill("Half typed")
+    form.get_by_role("button", name="Grant the folder").click()
+    expect(said).to_contain_text("git", timeout=15_000)
+    expect(folder).to_have_attribute("aria-invalid", "true")
+
+    page.reload()
+    page.wait_for_function("() => window.jupyterapp && window.jupyterapp.restored", timeout=60_000)
+    run_command(page, "apputils:change-theme", theme="JupyterLab Dark")
+    new_project(page)
+    expect(folder).to_have_value(str(plain), timeout=30_000)
+    expect(form.get_by_label("Name (default: the folder’s)")).to_have_value("Half typed")
+    expect(form).to_contain_text("This is what you typed before.")
+    form.get_by_role("button", name="Grant the folder").click()
+    expect(folder).to_have_attribute("aria-invalid", "true", timeout=15_000)
+    screenshot(page, "form-kept-dark")
+    form.get_by_role("button", name="Discard it").click()
+    expect(folder).to_have_value("")
+    assert page.evaluate("() => sessionStorage.getItem('rootbound:draft:new project')") is None
+    page.close()
