@@ -9,10 +9,11 @@ import type { AuditStore } from '../stores/audit';
 import type { AuditFactsStore } from '../stores/audit_facts';
 import { AccessRequests, requestLabel } from './access';
 import { Timeline } from './audit_timeline';
-import { AuditActions, Filters, VerificationResult } from './audit_tools';
+import { FILTER_FIELDS, AuditActions, Filters, VerificationResult } from './audit_tools';
 import { FolderTree } from './audit_tree';
 import { Button, ProblemBanner, SnapshotLabel } from './common';
 import { useTrans } from './context';
+import { refusal } from './form';
 import { FixedList } from './fixedlist';
 
 const ROW_PX = 24;
@@ -29,7 +30,9 @@ export function Audit(props: AuditProps): JSX.Element {
   const { store, facts, access, source } = props;
   const trans = useTrans();
   const [tree, setTree] = useState(false);
-  const problem = store.problem.value ?? facts.problem.value;
+  const wrong = refusal(store.problem.value, FILTER_FIELDS);
+  // A filter that is refused says so itself.
+  const problem = wrong.rest ?? (store.problem.value ? null : facts.problem.value);
   const live = source.live.value;
   const filter = store.filter.value;
   const timeline = facts.timeline.value;

@@ -8,6 +8,7 @@ import type { AuditStore } from '../stores/audit';
 import type { AuditFactsStore } from '../stores/audit_facts';
 import { Banner, Button } from './common';
 import { useTrans } from './context';
+import { FieldError, invalid, refusal, useElementId } from './form';
 
 const RESULTS: readonly AuditResult[] = ['ALLOWED', 'DENIED'];
 const OPERATIONS: readonly AuditOperation[] = ['READ', 'WRITE', 'DELETE'];
@@ -19,6 +20,9 @@ interface ToolsProps {
   source: Source;
 }
 
+/** Filters that are typed, and can be refused, by their names in the query. */
+export const FILTER_FIELDS = ['path_prefix', 'glob', 'program'];
+
 interface FieldProps {
   label: string;
   value: string;
@@ -27,21 +31,27 @@ interface FieldProps {
 }
 
 /** A text that narrows the rows; it is applied when it is finished, not while it is typed. */
-function TextFilter({ label, value, disabled, onChange }: FieldProps): JSX.Element {
+function TextFilter(props: FieldProps & { error: string | undefined }): JSX.Element {
+  const { label, value, disabled, error, onChange } = props;
+  const id = useElementId();
   // What is typed is the reader's until it is finished: a view that is drawn anew keeps it.
   const [typed, setTyped] = useState(value);
   useEffect(() => setTyped(value), [value]);
   return (
-    <input
-      class="jp-rootbound-Input"
-      type="search"
-      aria-label={label}
-      placeholder={label}
-      value={typed}
-      disabled={disabled}
-      onInput={event => setTyped(event.currentTarget.value)}
-      onChange={event => onChange(event.currentTarget.value.trim())}
-    />
+    <>
+      <input
+        class="jp-rootbound-Input"
+        type="search"
+        aria-label={label}
+        placeholder={label}
+        value={typed}
+        disabled={disabled}
+        {...invalid(id, error)}
+        onInput={event => setTyped(event.currentTarget.value)}
+        onChange={event => onChange(event.currentTarget.value.trim())}
+      />
+      <FieldError id={id} error={error} />
+    </>
   );
 }
 
@@ -74,6 +84,7 @@ export function Filters({ store, source }: ToolsProps): JSX.Element {
   const trans = useTrans();
   const filter = store.filter.value;
   const disabled = !source.live.value;
+  const refused = refusal(store.problem.value, FILTER_FIELDS);
   const set = (part: Partial<AuditQuery>): void => {
     void store.setFilter({ ...filter, ...part });
   };
@@ -115,18 +126,21 @@ export function Filters({ store, source }: ToolsProps): JSX.Element {
         label={trans.__('Path begins with')}
         value={filter.path_prefix ?? ''}
         disabled={disabled}
+        error={refused.of('path_prefix')}
         onChange={value => set({ path_prefix: value || undefined })}
       />
       <TextFilter
         label={trans.__('Glob, such as **/*.py')}
         value={filter.glob ?? ''}
         disabled={disabled}
+        error={refused.of('glob')}
         onChange={value => set({ glob: value || undefined })}
       />
       <TextFilter
         label={trans.__('Program')}
         value={filter.program ?? ''}
         disabled={disabled}
+        error={refused.of('program')}
         onChange={value => set({ program: value || undefined })}
       />
       {(filter.since || filter.until) && (
