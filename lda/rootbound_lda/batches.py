@@ -1,8 +1,8 @@
 """Batches: ``rootbound batch run`` as a process of its own, asked for by the backend.
 
-A batch executes a notebook of the user's with the user's rights, as if typed in a terminal; the
-attempts that it starts are confined like all others. Each has a folder in the state folder with
-its log, its report and a record that outlives this process.
+A batch executes a notebook of the user's in a confined kernel that may merge what passed its
+gates; the attempts that it starts are confined like all others. Each has a folder in the state
+folder with its log, its report and a record that outlives this process.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def arguments_of(request: BatchRequest, output: Path) -> list[str]:
 def _own_notebook(request: BatchRequest) -> Path:
     """Return where the notebook really is, which must be where no agent may write.
 
-    It runs with the user's rights, and imports what lies beside it.
+    It speaks for the user, merges, and imports what lies beside it.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def _own_notebook(request: BatchRequest) -> Path:
             raise RunRefused(
                 422,
                 "notebook-open-to-agents",
-                f"Agents may write in {folder}, and a batch notebook runs with your rights; "
+                f"Agents may write in {folder}, and a batch notebook merges in your name; "
                 "move it out of the granted folders, or into the repository of a project.",
             )
     return notebook

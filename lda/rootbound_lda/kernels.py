@@ -316,7 +316,13 @@ class KernelHost:
         write_atomic(folder / CONNECTION, json.dumps(connection).encode())
         write_atomic(folder / TOKEN, request.api_token.encode())
         async with Relay(folder / DOOR, request.ingest.base_url):
-            _send(writer, t="started", connection=connection, remarks=list(session.policy.remarks))
+            remarks = list(session.policy.remarks)
+            start = folder_to_start_in(request.cwd, session.policy)
+            if request.cwd and start == session.policy.private_home:
+                remarks.append(
+                    f"The kernel may not see into “{request.cwd}”, so it starts in its own home."
+                )
+            _send(writer, t="started", connection=connection, remarks=remarks)
             kernel = asyncio.create_task(self._run(session, writer))
             listening = asyncio.create_task(self._listen(session, reader))
             try:

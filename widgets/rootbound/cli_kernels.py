@@ -36,7 +36,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "--accept-tier", choices=["A", "B", "C"], default="",
         help="start it where the machine enforces less than attempts need",
     )  # fmt: skip
-    install.add_argument("--prefix", metavar="FOLDER", help="install below this folder")
+    where = install.add_mutually_exclusive_group()
+    where.add_argument("--prefix", metavar="FOLDER", help="install below this folder")
+    where.add_argument("--user", action="store_true", help="install it for every environment")
     install.add_argument("--json", action="store_true", help="print where it is as JSON")
     install.set_defaults(run=_install)
 
@@ -53,7 +55,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def _install(options: argparse.Namespace) -> int:
     where = rooted.install(
         base=options.kernel, name=options.name, title=options.title, network=options.network,
-        accept_tier=options.accept_tier, prefix=options.prefix,
+        accept_tier=options.accept_tier, prefix=options.prefix, user=options.user,
     )  # fmt: skip
     return _say(options, where.name, str(where), f"Installed {where.name} in {where}.")
 

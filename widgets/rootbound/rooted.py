@@ -62,6 +62,7 @@ def install(
     network: bool = False,
     accept_tier: str = "",
     prefix: str | None = None,
+    user: bool = False,
 ) -> Path:
     """Offer a confined kernel in Jupyter.
 
@@ -80,6 +81,8 @@ def install(
     prefix : str or None, default None
         Where to install it; by default the environment if it is a virtual one, else the user's
         Jupyter folder.
+    user : bool, default False
+        Install it in the user's Jupyter folder all the same.
 
     Returns
     -------
@@ -103,7 +106,7 @@ def install(
         "display_name": title or (f"{spec['display_name']} (rooted)" if base else DEFAULT_TITLE),
         "metadata": _rooted(spec.get("metadata") or {}, config),
     }
-    if prefix is None and sys.prefix != sys.base_prefix:
+    if prefix is None and not user and sys.prefix != sys.base_prefix:
         prefix = sys.prefix
     chosen = name or (f"{base}-rooted" if base else DEFAULT_NAME)
     with tempfile.TemporaryDirectory() as folder:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import zipfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,63 +17,11 @@ import pytest
 
 from rootbound import rooted
 from rootbound_server_ext.provisioner import KernelRefusedError
+from tests.integration.kernels.kernels_support import kernel
 from tests.support.environment import clean_env, wait_for
 from tests.support.live import LiveStack
 
 pytestmark = pytest.mark.asyncio
-
-
-@pytest.fixture
-def repo(live: LiveStack, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A granted folder of this test's own, with the stack named to the provisioner."""
-    monkeypatch.setenv("ROOTBOUND_URL", live.url)
-    monkeypatch.setenv("ROOTBOUND_TOKEN", live.token)
-    name = f"kernel-{len(list(live.scratch.iterdir()))}"
-    return Path(live.make_project(name)["repo_path"])
-
-
-class Cells:
-    """Executes cells and collects what they say."""
-
-    def __init__(self, manager: Any, client: Any) -> None:
-        self.manager = manager
-        self.client = client
-
-    async def run(self, code: str, *, answer: str = "") -> tuple[str, str]:
-        """Return what a cell printed, and the error it ended with, "" for none."""
-        said: list[str] = []
-
-        def on_output(message: Any) -> None:
-            content = message["content"]
-            said.append(content.get("text") or str(content.get("data", "")))
-            said.extend(content.get("traceback", ()))
-
-        def on_stdin(_: Any) -> None:
-            self.client.input(answer)
-
-        reply = await self.client.execute_interactive(
-            textwrap.dedent(code), timeout=60, output_hook=on_output, stdin_hook=on_stdin,
-            allow_stdin=bool(answer),
-        )  # fmt: skip
-        return "".join(said), str(reply["content"].get("evalue", ""))
-
-
-@contextlib.asynccontextmanager
-async def kernel(cwd: Path, **config: Any) -> AsyncIterator[Cells]:
-    manager = rooted.manager_class()(kernel_name="python3")
-    if config:
-        spec = manager.kernel_spec
-        spec.metadata["kernel_provisioner"]["config"].update(config)
-        type(manager).kernel_spec = property(lambda _: spec)
-    await manager.start_kernel(cwd=str(cwd))
-    client = manager.client()
-    client.start_channels()
-    try:
-        await client.wait_for_ready(timeout=60)
-        yield Cells(manager, client)
-    finally:
-        client.stop_channels()
-        await manager.shutdown_kernel(now=True)
 
 
 def audited(live: LiveStack, path: Path) -> list[Any]:
@@ -176,11 +122,29 @@ async def test_interrupt_restart_and_what_notebooks_use(live: LiveStack, repo: P
             client.roots.add('/srv')
         """)
         assert repo.name in said and "confined kernel may look" in error
+        # Streams go through the same socket.
+        said, error = await cells.run("""
+            import threading
+            from rootbound.stream import StreamCursor, _board_over_socket
+            project = client.projects.list()[0]
+            frames = _board_over_socket(client, project.id, StreamCursor(), threading.Event())
+            print(next(frames)["type"])
+        """)
+        assert said == "snapshot\n", error
 
         await cells.manager.restart_kernel()
         await cells.client.wait_for_ready(timeout=60)
         said, error = await cells.run("import greeting; print(greeting.WORDS, 'slider' in dir())")
         assert said == "installed False\n", error
+        # One that dies by itself is seen to have, and can be started again.
+        cells.client.execute("import os; os._exit(3)")
+        await asyncio.to_thread(
+            wait_for, lambda: not leftovers(live), within_s=20, what="the kernel is gone"
+        )
+        assert not await cells.manager.is_alive()
+        assert await cells.manager.provisioner.poll() == 3
+        await cells.manager.restart_kernel()
+        await cells.client.wait_for_ready(timeout=60)
         await cells.run("import subprocess, sys; subprocess.Popen(['setsid', 'sleep', '601'])")
         assert _runs("sleep 601")
     wait_for(lambda: not leftovers(live), within_s=15, what="nothing of the kernel is left")

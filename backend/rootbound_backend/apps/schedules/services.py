@@ -265,12 +265,12 @@ def _check_notebook(schedule: Schedule) -> None:
             field="notebook",
             detail="A schedule of kind BATCH needs the absolute path of a notebook (.ipynb).",
         )
-    # It runs with the user's rights: an agent that could write it would be confined no more.
+    # It merges in the user's name: an agent that could write it would approve its own work.
     # Said early here; the LDA, which sees where links lead, has the last word at each launch.
     folder = folder_open_to_agents(path, *agent_folders(user_id=schedule.owner_id))
     if folder is not None:
         raise InvalidInput(
             field="notebook",
-            detail=f"Agents may write in {folder}, and a batch notebook runs with your rights; "
+            detail=f"Agents may write in {folder}, and a batch notebook merges in your name; "
             "move it out of the granted folders, or into the repository of a project.",
         )
