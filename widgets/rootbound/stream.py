@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import random
-import socket as sockets
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -172,24 +171,13 @@ class StreamCursor:
 
 def _ws_options(endpoint: Endpoint) -> dict[str, Any]:
     return {
-        **({"sock": _connected(endpoint.socket)} if endpoint.socket else {}),
+        **({"unix": True, "path": endpoint.socket} if endpoint.socket else {}),
         "additional_headers": endpoint.headers,
         "max_size": _MAX_FRAME_BYTES,
         "open_timeout": 10,
         "close_timeout": 1,
         "proxy": None if endpoint.is_loopback else True,
     }
-
-
-def _connected(path: str) -> sockets.socket:
-    """Return a connection to a unix socket; the WebSocket that gets it closes it."""
-    found = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
-    try:
-        found.connect(path)
-    except OSError:
-        found.close()
-        raise
-    return found
 
 
 def _frame(text: str | bytes) -> dict[str, Any]:
