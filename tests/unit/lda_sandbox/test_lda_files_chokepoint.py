@@ -69,6 +69,7 @@ ALLOWED_CALLS = {
     "tending.py": {
         "shutil.rmtree(self._services.config.runs / attempt / name, ignore_errors=True)"
     },
+    "unsaved.py": {"self._memory.read_bytes()"},
     "wire.py": {"(folder / f'{name}.json').write_text(text, encoding='utf-8')"},
 }
 
