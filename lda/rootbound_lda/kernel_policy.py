@@ -123,18 +123,23 @@ def _allowed(paths: Sequence[str], secrets: tuple[Path, ...]) -> Iterator[Path]:
 def _program_places(programs: Sequence[str], secrets: tuple[Path, ...]) -> Iterator[Path]:
     """Yield where the kernel's interpreter lives, by its own name and by what that leads to."""
     here = home()
+    # These are among the system's readable places already.
+    known = os.environ.get("PATH", "").split(os.pathsep)
+    folders: dict[Path, None] = {}
     for text in programs:
         program = Path(text)
-        if not program.is_absolute():
-            continue
-        for name in (program, Path(os.path.realpath(program))):
-            folder = name if name.is_dir() else name.parent
-            for found in program_places(folder, secrets, here):
-                for place in (found, *_added_to(found)):
-                    resolved = Path(os.path.realpath(place))
-                    secret = any(overlaps(resolved, one) for one in secrets)
-                    if resolved.exists() and not secret and not within(here, resolved):
-                        yield resolved
+        if program.is_absolute() and text not in known:
+            for name in (program, Path(os.path.realpath(program))):
+                folders[name if name.is_dir() else name.parent] = None
+    places: dict[Path, None] = {}
+    for folder in folders:
+        for found in program_places(folder, secrets, here):
+            places |= dict.fromkeys([found, *_added_to(found)])
+    for place in places:
+        resolved = Path(os.path.realpath(place))
+        secret = any(overlaps(resolved, one) for one in secrets)
+        if resolved.exists() and not secret and not within(here, resolved):
+            yield resolved
 
 
 def _added_to(prefix: Path) -> Iterator[Path]:

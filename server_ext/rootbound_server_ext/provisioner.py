@@ -29,7 +29,7 @@ from traitlets import Bool, Enum, Unicode
 from rootbound import paths
 from rootbound._stack import ensure_server
 from rootbound.discovery import Endpoint, find_endpoint, http_options
-from rootbound.errors import RootboundError
+from rootbound.errors import DiscoveryError, RootboundError
 
 __all__ = ["KernelRefusedError", "RootedProvisioner"]
 
@@ -218,9 +218,12 @@ class RootedProvisioner(KernelProvisionerBase):  # type: ignore[misc, unused-ign
 
 def _endpoint() -> Endpoint:
     """Return the backend, whose stack is started if it does not run. Blocking."""
-    ensure_server()
     if os.environ.get("ROOTBOUND_URL"):
         return find_endpoint()
+    try:
+        return find_endpoint(home=paths.state_dir())
+    except DiscoveryError:
+        ensure_server()
     return find_endpoint(home=paths.state_dir())
 
 
