@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -203,3 +205,33 @@ async def test_what_cannot_start_says_why(
     with pytest.raises(KernelRefusedError, match="Nothing answers"):
         await rooted.manager_class()(kernel_name="python3").start_kernel(cwd=str(repo))
     assert os.path.isdir(repo)
+
+
+async def test_a_kernel_ends_with_the_lda_and_is_known_to_have(live: LiveStack, repo: Path) -> None:
+    address = live.home / "run" / "lda.json"
+    async with kernel(repo) as cells:
+        await cells.run("import subprocess; subprocess.Popen(['setsid', 'sleep', '602'])")
+        before = json.loads(address.read_text())
+        os.kill(before["pid"], signal.SIGKILL)
+
+        def renewed() -> bool:
+            with contextlib.suppress(OSError, ValueError):
+                return bool(json.loads(address.read_text())["boot_id"] != before["boot_id"])
+            return False
+
+        await asyncio.to_thread(wait_for, renewed, within_s=60, what="another LDA")
+        await asyncio.to_thread(
+            wait_for, lambda: not leftovers(live), within_s=20, what="the kernel's end"
+        )
+        assert not _runs("sleep 602")
+        assert not await cells.manager.is_alive()
+    mine = [one for one in live.call("GET", "/api/kernels/")["results"] if one["cwd"] == str(repo)]
+    (session,) = mine
+    wait_for(
+        lambda: live.call("GET", f"/api/kernels/{session['id']}/")["ended_at"],
+        within_s=30, what="the kernel's end is known",
+    )  # fmt: skip
+    verdict = live.call("GET", f"/api/audit/verify/?run={session['id']}")
+    assert verdict["ok"] and verdict["entries"] > 5
+    async with kernel(repo) as cells:
+        assert await cells.run("print('again')") == ("again\n", "")
