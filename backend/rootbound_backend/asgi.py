@@ -33,6 +33,7 @@ from django.http import HttpResponseBase  # noqa: E402
 from django.urls import path, re_path, set_script_prefix  # noqa: E402
 
 from rootbound_backend.apps.attempts.consumers import AttemptConsumer  # noqa: E402
+from rootbound_backend.apps.local_access.machine_consumer import MachineConsumer  # noqa: E402
 from rootbound_backend.apps.projects.consumers import ProjectConsumer  # noqa: E402
 from rootbound_backend.authentication import user_for_websocket  # noqa: E402
 from rootbound_backend.mcp.server import PATH as MCP_PATH  # noqa: E402
@@ -177,7 +178,10 @@ _routes: list[Any] = [
     path("ws/projects/<uuid:project_id>/", _project),
     re_path("", _unknown),
 ]
-_sockets: Any = URLRouter(_routes)
+_router: Any = URLRouter(_routes)
+_sockets = RequireUser(_router)
+_machine: Any = MachineConsumer.as_asgi()
+MACHINE_PATH = "/ws/machine/"
 
 _api = LaneHandler()
 _mcp = McpEndpoint(_api)
@@ -188,8 +192,14 @@ async def _http(scope: Scope, receive: Receive, send: Send) -> None:
     await (_mcp if scope["path"] == MCP_PATH else _api)(scope, receive, send)
 
 
+async def _websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a machine's LDA, which proves itself by its own token, and everybody else."""
+    await (_machine if scope["path"] == MACHINE_PATH else _sockets)(scope, receive, send)
+
+
 _routed: Any = _http
-application = ProtocolTypeRouter({"http": _routed, "websocket": RequireUser(_sockets)})
+_socketed: Any = _websocket
+application = ProtocolTypeRouter({"http": _routed, "websocket": _socketed})
 
 # Streams and requests are short turns on many threads: one that encodes a batch must not keep the
 # event loop from reading the next one for the 5 ms that Python would let it.

@@ -11,6 +11,14 @@ ROOTBOUND_REDIS_URL
     ``unix:///path/redis.sock``, ``redis://host:port/db`` or ``rediss://...``.
 ROOTBOUND_BACKEND_URL
     Where the LDA reaches this backend; default ``http://127.0.0.1:8000``.
+ROOTBOUND_LDA
+    ``embedded`` (default): one LDA runs beside this backend and is reached on loopback.
+    ``outward``: each user's LDA connects to this backend, which reaches no machine by itself.
+ROOTBOUND_ALLOWED_HOSTS
+    Further host names under which this backend answers, separated by commas.
+ROOTBOUND_HUB_API_URL, ROOTBOUND_HUB_SERVICE
+    JupyterHub's API, such as ``http://hub:8081/hub/api``, whose tokens are then good here, and our
+    name among its services (default ``rootbound``).
 ROOTBOUND_MAX_PARALLEL
     Attempts that may run at once on this machine; default 4.
 ROOTBOUND_MAX_PARALLEL_BY_PROVIDER
@@ -64,6 +72,14 @@ def _database(url: str) -> dict[str, Any]:
     }
 
 
+def _choice(variable: str, *known: str) -> str:
+    """Return a variable's value, by default the first of those that it may have."""
+    value = os.environ.get(variable) or known[0]
+    if value not in known:
+        raise SystemExit(f"{variable} is {value!r}; give {' or '.join(known)}.")
+    return value
+
+
 def _counts(text: str) -> dict[str, int]:
     """Read ``NAME=NUMBER,...``."""
     pairs = (part.partition("=") for part in text.split(",") if part.strip())
@@ -77,11 +93,17 @@ def _celery_broker(url: str) -> str:
 SECRET_KEY = _secret("django.key")
 DEBUG = False
 # Nothing here is ambient (no cookies), so a rebound name gains nothing; the list is still closed.
-ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", "rootbound"]
+ALLOWED_HOSTS = [
+    *("127.0.0.1", "localhost", "[::1]", "rootbound"),
+    *filter(None, map(str.strip, os.environ.get("ROOTBOUND_ALLOWED_HOSTS", "").split(","))),
+]
 
 DATABASE_URL = os.environ.get("ROOTBOUND_DATABASE_URL") or "postgresql:///rootbound"
 REDIS_URL = os.environ.get("ROOTBOUND_REDIS_URL") or "redis://127.0.0.1:6379/0"
 BACKEND_URL = (os.environ.get("ROOTBOUND_BACKEND_URL") or "http://127.0.0.1:8000").rstrip("/")
+LDA_LINK = _choice("ROOTBOUND_LDA", "embedded", "outward")
+HUB_API_URL = os.environ.get("ROOTBOUND_HUB_API_URL", "").rstrip("/")
+HUB_SERVICE = os.environ.get("ROOTBOUND_HUB_SERVICE") or "rootbound"
 MAX_PARALLEL = int(os.environ.get("ROOTBOUND_MAX_PARALLEL") or 4)
 MAX_PARALLEL_BY_PROVIDER = _counts(os.environ.get("ROOTBOUND_MAX_PARALLEL_BY_PROVIDER") or "")
 # How long a request for access can be decided after its attempt has ended, in seconds.

@@ -13,6 +13,7 @@ from typing import Any
 import jwt
 from django.conf import settings
 
+from rootbound_backend.hub_tokens import TokenRefusedError, hub_username, is_hub_token
 from rootbound_backend.problems import Problem
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "issue_api_token",
     "issue_ingest_token",
     "issue_kernel_token",
+    "lda_signing_key",
     "sign_lda_request",
     "verify_api_token",
     "verify_identity",
@@ -40,10 +42,6 @@ IDENTITY_MAX_AGE_S = 60
 
 LEEWAY_S = 5
 """Tolerated clock difference, in seconds."""
-
-
-class TokenRefusedError(Exception):
-    """A token is missing, damaged, expired or meant for something else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +122,8 @@ def verify_api_token(token: str) -> tuple[str, uuid.UUID | None]:
     TokenRefusedError
         When it is not a valid token of scope ``api`` or ``kernel``.
     """
+    if is_hub_token(token):
+        return hub_username(token), None
     username, scopes, session_id = _bearer_claims(token)
     if "api" in scopes:
         return username, None
@@ -140,6 +140,8 @@ def verify_mcp_token(token: str) -> tuple[str, frozenset[str]]:
     TokenRefusedError
         When it is not valid, or has none of the scopes ``api`` and ``mcp:...``.
     """
+    if is_hub_token(token):
+        return hub_username(token), frozenset({"api"})
     username, scopes, _ = _bearer_claims(token)
     if not any(scope == "api" or scope.startswith("mcp:") for scope in scopes):
         raise TokenRefusedError(
@@ -315,6 +317,11 @@ def _uuid(value: str | None) -> uuid.UUID | None:
     return None if value is None else uuid.UUID(value)
 
 
+def lda_signing_key() -> str:
+    """Return the private key, PEM, with which requests to LDAs are signed."""
+    return _secret("lda_signing.pem")
+
+
 def sign_lda_request(*, audience: str, method: str, target: str, body: bytes) -> str:
     """Return the JWT for one request to the LDA; it works once, within 60 seconds.
 
@@ -338,4 +345,4 @@ def sign_lda_request(*, audience: str, method: str, target: str, body: bytes) ->
         "htu": target,
         "bsha": hashlib.sha256(body).hexdigest(),
     }
-    return jwt.encode(claims, _secret("lda_signing.pem"), algorithm="EdDSA")
+    return jwt.encode(claims, lda_signing_key(), algorithm="EdDSA")

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from typing import IO
 
 import uvicorn
 
+from .backends import BackendAddressError, Backends
 from .config import BIND_HOST, Config, ConfigError, load, version, write_atomic
 from .guard import GuardedProtocol
 from .keys import Keys
 from .outbox import Outbox, OutboxUnavailable
+from .outward import HOST, MachineToken, Outward
 from .server import as_json, build_app
 from .services import Services
 
@@ -81,15 +85,20 @@ class _Server(uvicorn.Server):
 
 
 async def serve(config: Config, keys: Keys) -> None:
-    """Run the server until it is told to stop.
+    """Run the LDA until it is told to stop.
 
     Raises
     ------
     ConfigError
-        When the public key is missing or no port is free.
+        When a key or token is missing or no port is free.
     OutboxUnavailable
         When the outbox cannot be opened.
     """
+    await (serve_outward if config.connect else serve_loopback)(config, keys)
+
+
+async def serve_loopback(config: Config, keys: Keys) -> None:
+    """Listen on loopback for the backend on this machine."""
     verify_keys = config.verify_keys()
     with bind(config.port) as listener:
         port = int(listener.getsockname()[1])
@@ -98,7 +107,7 @@ async def serve(config: Config, keys: Keys) -> None:
         app = build_app(
             services,
             keys=verify_keys,
-            port=port,
+            hosts=frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost")),
             announce=lambda: announce(config, port),
         )
         settings = uvicorn.Config(
@@ -121,6 +130,56 @@ async def serve(config: Config, keys: Keys) -> None:
             forget(config)
 
 
+async def serve_outward(config: Config, keys: Keys) -> None:
+    """Connect to the backend, and listen nowhere."""
+    allow_http = os.environ.get("ROOTBOUND_LDA_ALLOW_HTTP") == "1"
+    backends = Backends.parse(config.connect, allow_http=allow_http)
+    token = MachineToken.parse(config.machine_token())
+    config.verify_key.parent.mkdir(mode=0o700, exist_ok=True)
+    write_atomic(config.verify_key, token.pem())
+    lock = _only_one(config)
+    outbox = Outbox(config.outbox, max_bytes=config.outbox_max_bytes)
+    services = Services(config, outbox, keys, backends)
+    door = build_app(
+        services, keys=config.verify_keys(), hosts=frozenset({HOST}), announce=lambda: None
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with door.app.router.lifespan_context(door.app):
+            connection = asyncio.create_task(Outward(config, backends, token, door).run())
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait({connection, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (connection, stopping):
+                task.cancel()
+            await asyncio.gather(connection, stopping, return_exceptions=True)
+    finally:
+        services.outbox.close()
+        lock.close()
+
+
+def _only_one(config: Config) -> IO[str]:
+    """Take the lock of this state folder: two LDAs would write to one outbox.
+
+    Raises
+    ------
+    ConfigError
+        When another process has it.
+    """
+    file = (config.run_folder / "lda.lock").open("a", encoding="ascii")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise ConfigError(
+            f"Another local desktop agent works with {config.home}; stop it, or set "
+            "ROOTBOUND_HOME to another folder."
+        ) from error
+    return file
+
+
 def forget(config: Config) -> None:
     """Take the address file away, unless another process has written its own."""
     path = config.run_folder / "lda.json"
@@ -141,7 +200,7 @@ def main() -> int:
         config = load(os.environ)
         os.umask(0o077)
         asyncio.run(serve(config, keys))
-    except (ConfigError, OutboxUnavailable) as error:
+    except (BackendAddressError, ConfigError, OutboxUnavailable) as error:
         sys.stderr.write(f"rootbound-lda: {error}\n")
         return 2
     except KeyboardInterrupt:

@@ -80,6 +80,11 @@ class Config:
         do not run without; ``off``.
     model_urls
         Base URL by provider (``GLM``, ``GEMINI``), for profiles that name none.
+    connect
+        Addresses of the backend that this LDA connects to, separated by commas; "" for an LDA that
+        listens on loopback.
+    token_file
+        File with this machine's token. Default ``secrets/machine.token`` in the state folder.
     outbox_max_bytes
         Bytes of reports that may wait for the backend. Default 1 GiB.
     """
@@ -90,6 +95,8 @@ class Config:
     port: int = DEFAULT_PORT
     bubblewrap: str = "auto"
     model_urls: Mapping[str, str] | None = None
+    connect: str = ""
+    token_file: Path | None = None
     outbox_max_bytes: int = DEFAULT_MAX_BYTES
 
     @property
@@ -142,6 +149,23 @@ class Config:
         """The backend's public key."""
         return self.home / "secrets" / "lda_verify.pem"
 
+    def machine_token(self) -> str:
+        """Return the token with which this machine connects to its backend.
+
+        Raises
+        ------
+        ConfigError
+            When there is none.
+        """
+        path = self.token_file or self.home / "secrets" / "machine.token"
+        try:
+            return path.read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"The machine's token {path} cannot be read; make one with `rootbound machine "
+                "add` and write it there (mode 0600)."
+            ) from error
+
     def make_folders(self) -> None:
         """Create the state folders that the LDA owns, mode 0700."""
         folders = (
@@ -192,7 +216,8 @@ def load(environ: Mapping[str, str]) -> Config:
     environ
         Usually ``os.environ``. ``ROOTBOUND_HOME``, ``ROOTBOUND_LDA_PORT`` (default 8001),
         ``ROOTBOUND_LDA_OUTBOX_MAX_BYTES`` (default 1 GiB), ``ROOTBOUND_LDA_BUBBLEWRAP`` (default
-        ``auto``), and each provider's base URL (``ROOTBOUND_GLM_BASE_URL``) are read.
+        ``auto``), each provider's base URL (``ROOTBOUND_GLM_BASE_URL``),
+        ``ROOTBOUND_LDA_CONNECT`` and ``ROOTBOUND_LDA_TOKEN_FILE`` are read.
 
     Returns
     -------
@@ -220,6 +245,7 @@ def load(environ: Mapping[str, str]) -> Config:
     bubblewrap = environ.get("ROOTBOUND_LDA_BUBBLEWRAP") or "auto"
     if bubblewrap not in ("auto", "always", "off"):
         raise ConfigError(f"ROOTBOUND_LDA_BUBBLEWRAP is {bubblewrap!r}; give auto, always or off.")
+    token_file = environ.get("ROOTBOUND_LDA_TOKEN_FILE")
     names = {provider: f"ROOTBOUND_{provider}_BASE_URL" for provider in get_args(Provider)}
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -230,6 +256,8 @@ def load(environ: Mapping[str, str]) -> Config:
             port=int(text),
             outbox_max_bytes=int(bound),
             bubblewrap=bubblewrap,
+            connect=environ.get("ROOTBOUND_LDA_CONNECT", "").strip(),
+            token_file=Path(token_file).expanduser() if token_file else None,
             model_urls={key: environ[name] for key, name in names.items() if environ.get(name)},
         )
         config.make_folders()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from .auth import AuthError, Verifier
 from .problems import problem
@@ -42,7 +43,7 @@ class Door:
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: Starlette,
         verifier: Verifier,
         hosts: frozenset[str],
         *,
@@ -53,6 +54,11 @@ class Door:
         self._hosts = hosts
         self._max_active = max_active
         self._active = 0
+
+    @property
+    def app(self) -> Starlette:
+        """What is behind it."""
+        return self._app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, read its body, and pass both on."""

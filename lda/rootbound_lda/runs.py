@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -76,7 +77,7 @@ class RunManager:
         self._live: dict[str, _Live] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._closing = False
-        self.shipper = Shipper(services.outbox, self.fenced)
+        self.shipper = Shipper(services.outbox, self.fenced, backends=services.backends)
         self.tender = Tender(
             services,
             self._records.values,
@@ -408,6 +409,21 @@ class RunManager:
             record.merged = True
             await asyncio.to_thread(self._save, record)
             return merged
+
+    async def forget(self, attempt: str) -> None:
+        """Remove the files and the record of an ended attempt; may be repeated.
+
+        Raises
+        ------
+        RunRefused
+            409 ``run-live`` while it runs.
+        """
+        async with self._lock(attempt):
+            if attempt in self._live:
+                raise RunRefused(409, "run-live", "The run is live; cancel it first.")
+            for folder in (self._services.config.artifacts, self._services.config.runs):
+                await asyncio.to_thread(shutil.rmtree, folder / attempt, ignore_errors=True)
+            self._records.pop(attempt, None)
 
     async def discard(self, attempt: str) -> None:
         """Take an attempt's worktree away and put its branch aside; may be repeated.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -16,7 +17,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from .advice import canonical_readable
 from .auth import Verifier, VerifyKeys
@@ -36,6 +36,7 @@ from .git import GitError
 from .grants import PolicyUpdate
 from .kernels import KernelHost, KernelRequest
 from .keys import REPLAY_KEY, KeyMissing
+from .leavings import list_files, read_part
 from .merging import MergeRefused
 from .outbox import OutboxUnavailable
 from .pins import GRANTED
@@ -64,6 +65,20 @@ async def _body(request: Request, kind: type[T]) -> T:
         return msgspec.json.decode(await request.body(), type=kind)
     except msgspec.MsgspecError as error:
         raise HTTPException(422, f"The body does not fit the schema: {error}.") from error
+
+
+def _run_id(request: Request) -> str:
+    """Return the run that a path names; the id becomes the name of a folder.
+
+    Raises
+    ------
+    HTTPException
+        404 when it is none.
+    """
+    try:
+        return str(uuid.UUID(request.path_params["id"]))
+    except ValueError as error:
+        raise HTTPException(404, "There is no such run.") from error
 
 
 class Api:
@@ -102,6 +117,9 @@ class Api:
             ("GET", "/runs/{id}/merge-preview", self.merge_preview),
             ("POST", "/runs/{id}/merge", self.merge),
             ("POST", "/runs/{id}/discard", self.discard),
+            ("POST", "/runs/{id}/forget", self.forget),
+            ("GET", "/runs/{id}/files", self.files),
+            ("GET", "/runs/{id}/files/{name}", self.file),
             ("GET", "/worktrees", self.worktrees),
             ("POST", "/worktrees/tend", self.tend_worktrees),
             ("POST", "/agents/test", self.test_agent),
@@ -174,6 +192,28 @@ class Api:
         """Discard a run's worktree and branch."""
         await self._runs.discard(request.path_params["id"])
         return JSONResponse({"discarded": True})
+
+    async def forget(self, request: Request) -> Response:
+        """Remove the files of an ended run."""
+        await self._runs.forget(_run_id(request))
+        return JSONResponse({"forgotten": True})
+
+    async def files(self, request: Request) -> Response:
+        """List the files that a run left."""
+        folder = self._services.config.artifacts / _run_id(request)
+        return JSONResponse({"files": await asyncio.to_thread(list_files, folder)})
+
+    async def file(self, request: Request) -> Response:
+        """Return a part of a file that a run left."""
+        folder = self._services.config.artifacts / _run_id(request)
+        try:
+            start, length = (int(request.query_params[key]) for key in ("start", "length"))
+        except (KeyError, ValueError) as error:
+            raise HTTPException(422, "Give start and length as numbers.") from error
+        if start < 0 or length < 0:
+            raise HTTPException(422, "Give start and length as numbers that are not negative.")
+        name = request.path_params["name"]
+        return JSONResponse(await asyncio.to_thread(read_part, folder, name, start, length))
 
     async def worktrees(self, _: Request) -> Response:
         """List the worktrees with their sizes."""
@@ -325,8 +365,8 @@ async def _on_error(_: Request, error: Exception) -> Response:
 
 
 def build_app(
-    services: Services, *, keys: VerifyKeys, port: int, announce: Callable[[], None]
-) -> ASGIApp:
+    services: Services, *, keys: VerifyKeys, hosts: frozenset[str], announce: Callable[[], None]
+) -> Door:
     """Build the whole application.
 
     Parameters
@@ -335,8 +375,8 @@ def build_app(
         What it works with; started and stopped with the application.
     keys
         The backend's public keys.
-    port
-        Where it listens, for the ``Host`` check.
+    hosts
+        Values of ``Host`` that mean this process.
     announce
         Called once runs are recovered and requests can be answered.
     """
@@ -377,7 +417,6 @@ def build_app(
         lifespan=lifespan,
         exception_handlers=dict.fromkeys(handled, _on_error),
     )
-    hosts = frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost"))
     return Door(app, Verifier(keys, services.config.audience), hosts)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from .backends import Backends
 from .baseline import Baselines
 from .config import Config
 from .git import RepositoryLocks
@@ -23,6 +24,8 @@ class Services:
 
     Attributes
     ----------
+    backends
+        Where reports go; None for where each hand-over says.
     facts
         What the sandbox really enforces here; set by `start`.
     """
@@ -30,6 +33,7 @@ class Services:
     config: Config
     outbox: Outbox
     keys: Keys
+    backends: Backends | None = None
     locks: RepositoryLocks = field(default_factory=RepositoryLocks)
     sandbox: Sandbox = field(default_factory=Sandbox)
     facts: SandboxFacts = field(default_factory=lambda: SandboxFacts("F", {}, ["Still probing."]))

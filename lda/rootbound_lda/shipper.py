@@ -14,6 +14,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
+from .backends import Backends
 from .outbox import MAX_BATCH_ROWS, Outbox, Owner, Row, Stream, now
 from .wire import Notice, event_for
 
@@ -82,6 +83,8 @@ class Shipper:
         Called with the owner when the backend says that this run is not its run any more.
     heartbeat_s
         Seconds without a post after which a live owner sends an empty batch. Default 15.
+    backends
+        Where to post, instead of where each owner's hand-over said.
     """
 
     def __init__(
@@ -90,10 +93,12 @@ class Shipper:
         on_fenced: Callable[[str], None],
         *,
         heartbeat_s: float = HEARTBEAT_S,
+        backends: Backends | None = None,
     ) -> None:
         self._outbox = outbox
         self._on_fenced = on_fenced
         self._heartbeat_s = heartbeat_s
+        self._backends = backends
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._at_once: dict[str, asyncio.Event] = {}
@@ -107,8 +112,9 @@ class Shipper:
     async def start(self) -> None:
         """Begin to send, also what an earlier process left behind."""
         self._loop = asyncio.get_running_loop()
-        # Environment proxies must not see the ingest token.
-        self._client = httpx.AsyncClient(timeout=httpx.Timeout(30, connect=5), trust_env=False)
+        # Environment proxies must not see the ingest token; of an encrypted one they see nothing.
+        far = self._backends is not None and self._backends.url.startswith("https:")
+        self._client = httpx.AsyncClient(timeout=httpx.Timeout(30, connect=5), trust_env=far)
         self._outbox.set_on_commit(self._committed)
         for owner in await asyncio.to_thread(self._outbox.owners):
             self.wake(owner.owner)
@@ -360,9 +366,10 @@ class Shipper:
         path, body = _request(owner, stream, rows)
         if self._client is None:
             raise RuntimeError("The shipper was not started.")
+        base_url = owner.base_url if self._backends is None else self._backends.url
         try:
             response = await self._client.post(
-                owner.base_url.rstrip("/") + path,
+                base_url.rstrip("/") + path,
                 content=body,
                 headers={
                     "Authorization": f"Bearer {owner.token}",
@@ -370,6 +377,8 @@ class Shipper:
                 },
             )
         except httpx.HTTPError as error:
+            if self._backends is not None:
+                self._backends.failed(base_url)
             return _Answer(retry=f"{type(error).__name__}: {error}")
         return _understand(response, stream)
 

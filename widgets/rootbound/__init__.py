@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         ServerError,
         WaitTimeoutError,
     )
+    from .machine_models import Machine
     from .models import Agent, AuditEntry, AuditSummary, Diff, Event, Gate, Root, Status
     from .objects import Attempt, Decomposition, Project, Task
     from .schedules import Notice, Schedule, ScheduleRun
@@ -75,6 +76,7 @@ _MODULES = {
         "Status",
     ),
     "objects": ("Attempt", "Decomposition", "Project", "Task"),
+    "machine_models": ("Machine",),
     "schedules": ("Notice", "Schedule", "ScheduleRun"),
     "widgets": ("AttemptStream", "AuditTable", "CostChart", "DiffView", "StackStatus", "TaskBoard"),
 }
@@ -112,6 +114,7 @@ __all__ = [
     "Event",
     "Gate",
     "InvalidRequestError",
+    "Machine",
     "MissingDependencyError",
     "NotFoundError",
     "Notice",

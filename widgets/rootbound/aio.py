@@ -15,6 +15,7 @@ from . import _operations as ops
 from . import costs, models
 from ._transport import AsyncTransport, Flow, call
 from .access import AsyncClientAsking
+from .aio_machines import AsyncMachines
 from .aio_objects import AsyncAttempt, AsyncDecomposition, AsyncProject, AsyncTask
 from .audit import AsyncAuditQuery
 from .discovery import Endpoint, find_endpoint
@@ -62,6 +63,7 @@ class AsyncClient(AsyncClientCare, AsyncClientAsking):
         self.roots = AsyncRoots(self)
         self.agents = AsyncAgents(self)
         self.schedules = AsyncSchedules(self)
+        self.machines = AsyncMachines(self)
 
     def __repr__(self) -> str:
         return f"<AsyncClient of {self.endpoint.url} ({self.endpoint.source})>"

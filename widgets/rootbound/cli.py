@@ -34,7 +34,8 @@ __all__ = ["CommandError", "add_parser", "main"]
 _GROUPS = (
     "rootbound.cli", "rootbound.cli_work", "rootbound.cli_access", "rootbound.cli_agents",
     "rootbound.cli_audit", "rootbound.cli_batch", "rootbound.cli_kernels",
-    "rootbound.cli_schedule", "rootbound.cli_mcp", "rootbound.cli_completion", "rootbound.demo",
+    "rootbound.cli_schedule", "rootbound.cli_machine", "rootbound.cli_mcp",
+    "rootbound.cli_completion", "rootbound.demo",
 )  # fmt: skip
 
 _OK, _FAILED, _USAGE, _NOT_RUNNING, _INTERRUPTED = 0, 1, 2, 3, 130

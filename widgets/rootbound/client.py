@@ -17,6 +17,7 @@ from ._transport import Flow, SyncTransport, call
 from .access import AccessRequest
 from .audit import AuditQuery
 from .discovery import Endpoint, find_endpoint
+from .machines import Machines
 from .objects import Attempt, Decomposition, Project, Task
 from .review import ClientCare
 from .schedules import Schedules
@@ -83,6 +84,7 @@ class Client(ClientCare):
     roots : Roots
     agents : Agents
     schedules : Schedules
+    machines : Machines
     """
 
     def __init__(self, endpoint: Endpoint, *, timeout: float = 30.0) -> None:
@@ -92,6 +94,7 @@ class Client(ClientCare):
         self.roots = Roots(self)
         self.agents = Agents(self)
         self.schedules = Schedules(self)
+        self.machines = Machines(self)
 
     def __repr__(self) -> str:
         return f"<Client of {self.endpoint.url} ({self.endpoint.source})>"

@@ -82,7 +82,9 @@ def try_agent(*, user: User, agent_id: uuid.UUID) -> dict[str, Any]:
     """
     agent = get_agent(user=user, agent_id=agent_id)
     body = {"agent_config": agent_snapshot(agent)["agent_config"]}
-    answer: dict[str, Any] = lda_request("POST", "/agents/test", body=body, timeout_s=75)
+    answer: dict[str, Any] = lda_request(
+        "POST", "/agents/test", user_id=user.pk, body=body, timeout_s=75
+    )
     return answer
 
 
@@ -97,5 +99,5 @@ def find_keys(*, user: User) -> list[dict[str, Any]]:
     names = dict.fromkeys(KEY_NAMES.values())
     for agent in agents_of(user).order_by("created_at", "id"):
         names[agent_snapshot(agent)["agent_config"]["key_name"]] = None
-    answer = lda_request("GET", f"/keys?names={','.join(names)}")
+    answer = lda_request("GET", f"/keys?names={','.join(names)}", user_id=user.pk)
     return list(answer["keys"])

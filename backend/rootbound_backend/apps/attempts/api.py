@@ -24,6 +24,7 @@ from rootbound_backend.apps.attempts.artifacts import (
 from rootbound_backend.apps.attempts.event_query import EventQuerySerializer, event_filter
 from rootbound_backend.apps.attempts.events import list_events
 from rootbound_backend.apps.attempts.ingest import decode_events, ingest_events
+from rootbound_backend.apps.attempts.places import place_of
 from rootbound_backend.apps.attempts.selectors import attempts_of_task, get_attempt
 from rootbound_backend.apps.attempts.serializers import (
     ArtifactListSerializer,
@@ -180,7 +181,7 @@ class ArtifactsView(UserView):
     def get(self, request: Request, attempt_id: uuid.UUID) -> Response:
         """List names and sizes."""
         attempt = get_attempt(user=current_user(request), attempt_id=attempt_id)
-        return Response({"results": list_artifacts(attempt.pk), "next": None})
+        return Response({"results": list_artifacts(attempt), "next": None})
 
 
 class ArtifactView(UserView):
@@ -198,7 +199,7 @@ class ArtifactView(UserView):
     def get(self, request: Request, attempt_id: uuid.UUID, name: str) -> HttpResponseBase:
         """Return the file, or the one range of bytes that ``Range`` names."""
         attempt = get_attempt(user=current_user(request), attempt_id=attempt_id)
-        return artifact_response(attempt.pk, name, request.headers.get("Range", ""))
+        return artifact_response(attempt, name, request.headers.get("Range", ""))
 
 
 class DiffView(UserView):
@@ -208,7 +209,9 @@ class DiffView(UserView):
     def get(self, request: Request, attempt_id: uuid.UUID) -> Response:
         """Return the LDA's diff as it is."""
         attempt = get_attempt(user=current_user(request), attempt_id=attempt_id)
-        return Response(lda_request("GET", f"/runs/{attempt.pk}/diff", timeout_s=30))
+        return Response(
+            lda_request("GET", f"/runs/{attempt.pk}/diff", **place_of(attempt), timeout_s=30)
+        )
 
 
 class GatesView(UserView):

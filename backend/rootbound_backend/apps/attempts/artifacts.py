@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
 import stat
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import quote
 
 import msgspec
 from django.conf import settings
@@ -17,9 +20,18 @@ from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.renderers import BaseRenderer
 
+from rootbound_backend.apps.attempts.models import Attempt
+from rootbound_backend.apps.attempts.places import place_of
+from rootbound_backend.lda_client import LdaRefusedError, is_outward, lda_request
 from rootbound_backend.problems import Problem, not_found
 
-__all__ = ["AnyRenderer", "artifact_response", "artifacts_dir", "list_artifacts"]
+__all__ = [
+    "AnyRenderer",
+    "artifact_response",
+    "artifacts_dir",
+    "end_of_artifact",
+    "list_artifacts",
+]
 
 CHUNK = 256 * 1024
 _NAME = re.compile(r"[\w.+@=-][\w.+@= -]{0,254}")
@@ -40,14 +52,23 @@ class AnyRenderer(BaseRenderer):
 
 
 def artifacts_dir(attempt_id: uuid.UUID) -> Path:
-    """Return the folder of an attempt's files, which need not exist."""
+    """Return the folder of an attempt's files where they are on this machine."""
     return Path(settings.HOME) / "artifacts" / str(attempt_id)
 
 
-def list_artifacts(attempt_id: uuid.UUID) -> list[dict[str, Any]]:
-    """Return name and size in bytes of each of an attempt's files, by name."""
+def list_artifacts(attempt: Attempt) -> list[dict[str, Any]]:
+    """Return name and size in bytes of each of an attempt's files, by name.
+
+    Raises
+    ------
+    Problem
+        503 when they are on a user's machine whose LDA does not answer.
+    """
+    if is_outward():
+        answer = lda_request("GET", f"/runs/{attempt.pk}/files", **place_of(attempt))
+        return list(answer["files"])
     try:
-        with os.scandir(artifacts_dir(attempt_id)) as entries:
+        with os.scandir(artifacts_dir(attempt.pk)) as entries:
             found = [
                 {"name": entry.name, "size": entry.stat(follow_symlinks=False).st_size}
                 for entry in entries
@@ -58,12 +79,21 @@ def list_artifacts(attempt_id: uuid.UUID) -> list[dict[str, Any]]:
     return sorted(found, key=lambda one: str(one["name"]))
 
 
-def artifact_response(attempt_id: uuid.UUID, name: str, wanted: str) -> HttpResponseBase:
+def end_of_artifact(attempt: Attempt, name: str, max_bytes: int) -> bytes:
+    """Return the last bytes of a file, b"" when it is gone or its machine does not answer."""
+    try:
+        with closing(_opened(attempt, name)) as file:
+            return file.read(max(0, file.size - max_bytes), max_bytes)
+    except Problem:
+        return b""
+
+
+def artifact_response(attempt: Attempt, name: str, wanted: str) -> HttpResponseBase:
     """Return a file or a part of it.
 
     Parameters
     ----------
-    attempt_id
+    attempt
         The attempt, which the caller has authorised.
     name
         Name of a file directly in the attempt's folder.
@@ -73,20 +103,20 @@ def artifact_response(attempt_id: uuid.UUID, name: str, wanted: str) -> HttpResp
     Raises
     ------
     Problem
-        404 when there is no such file; 416 for a range outside of it.
+        404 when there is no such file; 416 for a range outside of it; 503 as for
+        :func:`list_artifacts`.
     """
-    descriptor = _open(attempt_id, name)
+    file = _opened(attempt, name)
     try:
-        size = os.fstat(descriptor).st_size
-        bounds = _bounds(wanted, size)
-        start, end = bounds or (0, size)
+        bounds = _bounds(wanted, file.size)
+        start, end = bounds or (0, file.size)
         response = StreamingHttpResponse(
-            _Chunks(descriptor, start, end),
+            _Chunks(file, start, end),
             status=206 if bounds else 200,
             content_type="application/octet-stream",
         )
     except BaseException:
-        os.close(descriptor)
+        file.close()
         raise
     response["Accept-Ranges"] = "bytes"
     response["Content-Length"] = str(end - start)
@@ -94,23 +124,76 @@ def artifact_response(attempt_id: uuid.UUID, name: str, wanted: str) -> HttpResp
     response["X-Content-Type-Options"] = "nosniff"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     if bounds:
-        response["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        response["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
     return response
 
 
-def _open(attempt_id: uuid.UUID, name: str) -> int:
-    """Open a plain file of the attempt's own folder for reading."""
+class _File(Protocol):
+    """An artifact, wherever it lies."""
+
+    size: int
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return at most so many bytes from `start`."""
+
+    def close(self) -> None:
+        """Let it go; may be called again."""
+
+
+class _LocalFile:
+    """A plain file of the attempt's own folder on this machine."""
+
+    def __init__(self, attempt_id: uuid.UUID, name: str) -> None:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            self._descriptor = os.open(artifacts_dir(attempt_id) / name, flags)
+        except OSError as error:
+            raise not_found("file") from error
+        facts = os.fstat(self._descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            self.close()
+            raise not_found("file")
+        self.size = facts.st_size
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return at most so many bytes from `start`."""
+        return os.pread(self._descriptor, length, start)
+
+    def close(self) -> None:
+        """Close it."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+class _RemoteFile:
+    """A file on a user's machine, read through its LDA."""
+
+    def __init__(self, attempt: Attempt, name: str) -> None:
+        self._attempt, self._name = attempt, name
+        self.size = int(self._part(0, 0)["size"])
+
+    def _part(self, start: int, length: int) -> Any:
+        target = f"/runs/{self._attempt.pk}/files/{quote(self._name)}"
+        try:
+            return lda_request(
+                "GET", f"{target}?start={start}&length={length}", **place_of(self._attempt)
+            )
+        except LdaRefusedError as error:
+            raise not_found("file") from error
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return at most so many bytes from `start`."""
+        return base64.b64decode(self._part(start, length)["data"])
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _opened(attempt: Attempt, name: str) -> _File:
     if not _NAME.fullmatch(name) or name in {".", ".."}:
         raise not_found("file")
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        descriptor = os.open(artifacts_dir(attempt_id) / name, flags)
-    except OSError as error:
-        raise not_found("file") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise not_found("file")
-    return descriptor
+    return _RemoteFile(attempt, name) if is_outward() else _LocalFile(attempt.pk, name)
 
 
 def _bounds(wanted: str, size: int) -> tuple[int, int] | None:
@@ -140,21 +223,17 @@ class _Chunks:
     Asynchronous, because Django on ASGI reads a plain iterator to its end before it sends anything.
     """
 
-    def __init__(self, descriptor: int, start: int, end: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, file: _File, start: int, end: int) -> None:
+        self._file = file
         self._position = start
         self._end = end
-        self._is_open = True
 
     def _read(self) -> bytes:
-        if not self._is_open or self._position >= self._end:
-            self.close()
+        if self._position >= self._end:
             return b""
-        data = os.pread(self._descriptor, min(CHUNK, self._end - self._position), self._position)
+        data = self._file.read(self._position, min(CHUNK, self._end - self._position))
         self._position += len(data)
-        if not data:
-            # Shortened meanwhile: the client sees that bytes are missing.
-            self.close()
+        # Nothing: it was shortened meanwhile, and the client sees that bytes are missing.
         return data
 
     async def _all(self) -> AsyncIterator[bytes]:
@@ -169,9 +248,7 @@ class _Chunks:
 
     def close(self) -> None:
         """Close the file."""
-        if self._is_open:
-            self._is_open = False
-            os.close(self._descriptor)
+        self._file.close()
 
     def __del__(self) -> None:
         self.close()

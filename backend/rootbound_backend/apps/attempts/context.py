@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootbound_backend.apps.attempts.artifacts import artifacts_dir
+from rootbound_backend.apps.attempts.artifacts import end_of_artifact
 from rootbound_backend.apps.attempts.models import Attempt, AttemptStatus, Gate, ReviewComment
 from rootbound_backend.apps.tasks.models import Task
 
@@ -69,13 +69,8 @@ def _gate_output(before: Attempt) -> list[str]:
     gate = Gate.objects.filter(attempt=before).exclude(exit_code=0).order_by("-id").first()
     if gate is None or not gate.log_artifact or not (before.failure or "").startswith("GATE"):
         return []
-    try:
-        with (artifacts_dir(before.pk) / gate.log_artifact).open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - MAX_LOG))
-            text = file.read().decode("utf-8", "replace").strip()
-    except OSError:
-        return []
+    end = end_of_artifact(before, gate.log_artifact, MAX_LOG)
+    text = end.decode("utf-8", "replace").strip()
     return [f"The end of its {gate.name} gate's output (`{gate.command}`):\n{text}"] if text else []
 
 

@@ -16,6 +16,7 @@ from rootbound_backend import queueing
 from rootbound_backend.apps.attempts.context import context_of
 from rootbound_backend.apps.attempts.failures import Failure, sentence
 from rootbound_backend.apps.attempts.models import Attempt, AttemptStatus, EventType
+from rootbound_backend.apps.attempts.places import place_of
 from rootbound_backend.apps.attempts.scheduling import note_places, queue
 from rootbound_backend.apps.attempts.transitions import (
     append_event,
@@ -24,7 +25,12 @@ from rootbound_backend.apps.attempts.transitions import (
     status_payload,
 )
 from rootbound_backend.apps.local_access.live_policy import granted_lists, push_if_changed
-from rootbound_backend.lda_client import LdaRefusedError, LdaUnreachableError, lda_request
+from rootbound_backend.lda_client import (
+    LdaRefusedError,
+    LdaUnreachableError,
+    is_outward,
+    lda_request,
+)
 from rootbound_backend.problems import Problem
 from rootbound_backend.tokens import issue_ingest_token
 
@@ -80,7 +86,7 @@ def hand_over_attempt(attempt_id: uuid.UUID) -> HandOver:
             note_places()
         return outcome
     try:
-        lda_request("POST", "/run", body=build_payload(attempt), timeout_s=30)
+        lda_request("POST", "/run", **place_of(attempt), body=build_payload(attempt), timeout_s=30)
     except LdaUnreachableError as error:
         return _not_reached(attempt, error)
     except LdaRefusedError as refusal:
@@ -270,13 +276,15 @@ def reap_attempts() -> int:
             reaped += _reap(attempt_id, overdue_s)
         except LdaUnreachableError as error:
             logger.warning("Silent attempts cannot be checked: %s", error)
-            break
+            if not is_outward():
+                break  # nor can the others, which the same LDA has
     return reaped
 
 
 def _reap(attempt_id: uuid.UUID, overdue_s: float) -> bool:
+    found = Attempt.objects.select_related("task__project").get(pk=attempt_id)
     try:
-        run = lda_request("GET", f"/runs/{attempt_id}")
+        run = lda_request("GET", f"/runs/{attempt_id}", **place_of(found))
     except LdaRefusedError as refusal:
         if refusal.status != 404:
             raise LdaUnreachableError(refusal.detail) from refusal

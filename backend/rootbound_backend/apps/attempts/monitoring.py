@@ -20,6 +20,7 @@ from rootbound_backend import metrics
 from rootbound_backend.apps.attempts.artifacts import AnyRenderer
 from rootbound_backend.apps.attempts.disk import disk_report, usage_of
 from rootbound_backend.apps.attempts.models import LIVE_STATUSES, Attempt
+from rootbound_backend.apps.users.models import User
 from rootbound_backend.lda_client import lda_request
 from rootbound_backend.problems import Problem
 from rootbound_backend.views import UserView, current_user
@@ -76,7 +77,7 @@ class MetricsView(UserView):
         families = metrics.Families()
         _attempts(families)
         _queue(families)
-        _outbox(families)
+        _outbox(families, current_user(request))
         disk = disk_report()
         families.add("disk_bytes", "Taken, by folder.", disk["parts"], "folder")
         families.add("disk_free_bytes", "Free.", {"": disk["free_bytes"]})
@@ -105,10 +106,10 @@ def _queue(families: metrics.Families) -> None:
     families.add("redis_up", "Whether Redis answers.", {"": up})
 
 
-def _outbox(families: metrics.Families) -> None:
+def _outbox(families: metrics.Families, user: User) -> None:
     up = 0.0
     with contextlib.suppress(Problem):
-        health = lda_request("GET", "/health", timeout_s=3)
+        health = lda_request("GET", "/health", user_id=user.pk, timeout_s=3)
         families.add(
             "outbox_depth",
             "Reports of the LDA that the database does not have yet.",

@@ -17,7 +17,9 @@ from django.db.models import F, Q, QuerySet, Sum
 
 from rootbound_backend.apps.attempts.models import TERMINAL_STATUSES, Attempt
 from rootbound_backend.apps.attempts.partitions import Partition, drop_partition, list_partitions
+from rootbound_backend.apps.attempts.places import place_of
 from rootbound_backend.apps.projects.models import Project
+from rootbound_backend.lda_client import is_outward, lda_request
 from rootbound_backend.problems import Problem
 
 __all__ = [
@@ -249,6 +251,9 @@ def _forget(attempts: dict[uuid.UUID, datetime], partition: Partition | None) ->
 
 def remove_files(attempt_ids: Sequence[uuid.UUID]) -> None:
     """Remove the artifacts and the run folders of ended attempts."""
+    if is_outward():
+        _have_files_removed(attempt_ids)
+        return
     for attempt_id in attempt_ids:
         for kind in ("artifacts", "runs"):
             folder = Path(settings.HOME) / kind / str(attempt_id)
@@ -256,3 +261,12 @@ def remove_files(attempt_ids: Sequence[uuid.UUID]) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
                 if folder.exists():
                     logger.warning("%s cannot be removed.", folder)
+
+
+def _have_files_removed(attempt_ids: Sequence[uuid.UUID]) -> None:
+    rows = Attempt.objects.filter(pk__in=list(attempt_ids)).select_related("task__project")
+    for attempt in rows:
+        try:
+            lda_request("POST", f"/runs/{attempt.pk}/forget", **place_of(attempt), body={})
+        except Problem as problem:
+            logger.warning("The files of attempt %s stay where they are: %s", attempt.pk, problem)

@@ -13,6 +13,7 @@ from rootbound_backend.apps.attempts.models import (
     AttemptStatus,
     ReviewComment,
 )
+from rootbound_backend.apps.attempts.places import place_of
 from rootbound_backend.apps.attempts.selectors import attempts_of_task, get_attempt
 from rootbound_backend.apps.attempts.services import (
     follow_up,
@@ -174,7 +175,7 @@ def send_message(*, user: User, attempt_id: uuid.UUID, text: str) -> Attempt:
                 "feedback for another attempt."
             ),
         )
-    lda_request("POST", f"/runs/{attempt_id}/messages", body={"text": text})
+    lda_request("POST", f"/runs/{attempt_id}/messages", **place_of(attempt), body={"text": text})
     return attempt
 
 
@@ -187,7 +188,9 @@ def merge_preview(*, user: User, attempt_id: uuid.UUID) -> dict[str, Any]:
         404; 409 when there is nothing to merge; 503 when the LDA does not answer.
     """
     attempt = get_attempt(user=user, attempt_id=attempt_id)
-    preview: dict[str, Any] = lda_request("GET", f"/runs/{attempt.pk}/merge-preview", timeout_s=30)
+    preview: dict[str, Any] = lda_request(
+        "GET", f"/runs/{attempt.pk}/merge-preview", **place_of(attempt), timeout_s=30
+    )
     return preview
 
 
@@ -239,7 +242,7 @@ def worktrees_of(*, user: User) -> dict[str, Any]:
     Problem
         503 when the LDA does not answer.
     """
-    found = lda_request("GET", "/worktrees", timeout_s=60)
+    found = lda_request("GET", "/worktrees", user_id=user.pk, timeout_s=60)
     ids = [row["attempt_id"] for row in found["worktrees"]]
     own = Attempt.objects.filter(pk__in=ids, task__project__owner=user)
     mine = {str(pk) for pk in own.values_list("pk", flat=True)}
@@ -252,7 +255,7 @@ def worktrees_of(*, user: User) -> dict[str, Any]:
     }
 
 
-def tend_worktrees() -> list[str]:
+def tend_worktrees(*, user: User) -> list[str]:
     """Have the LDA remove the worktrees that nobody can miss; return their attempts.
 
     Raises
@@ -260,5 +263,5 @@ def tend_worktrees() -> list[str]:
     Problem
         503 when the LDA does not answer.
     """
-    removed: list[str] = lda_request("POST", "/worktrees/tend", body={}, timeout_s=120)["removed"]
-    return removed
+    answer = lda_request("POST", "/worktrees/tend", user_id=user.pk, body={}, timeout_s=120)
+    return list(answer["removed"])

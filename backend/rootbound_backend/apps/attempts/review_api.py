@@ -148,4 +148,4 @@ class WorktreesView(UserView):
     @extend_schema(operation_id="worktrees_tend", request=None, responses=WorktreesGoneSerializer)
     def post(self, request: Request) -> Response:
         """Remove those that are merged, discarded or empty; their commits are kept."""
-        return Response({"removed": review.tend_worktrees()})
+        return Response({"removed": review.tend_worktrees(user=current_user(request))})

@@ -16,13 +16,15 @@ from django.utils import timezone
 
 from rootbound_backend.apps.attempts.models import Attempt, AttemptStatus, EventType
 from rootbound_backend.apps.attempts.transitions import append_event, lock_attempt, touch_task
+from rootbound_backend.apps.local_access.machine_selectors import Owners
 from rootbound_backend.apps.tasks.models import Task
+from rootbound_backend.lda_client import is_outward
 
 __all__ = ["Place", "note_places", "queue"]
 
 _FACTS = (
-    "pk", "task_id", "project_id", "config", "role", "provider", "waiting_for", "queue_place",
-    "next_try_at",
+    "pk", "task_id", "project_id", "owner_id", "repo_path", "config", "role", "provider",
+    "waiting_for", "queue_place", "next_try_at",
 )  # fmt: skip
 
 
@@ -79,6 +81,8 @@ def _rows(which: Q) -> list[dict[str, Any]]:
         Attempt.objects.filter(which)
         .annotate(
             project_id=F("task__project_id"),
+            owner_id=F("task__project__owner_id"),
+            repo_path=F("task__project__repo_path"),
             config=F("task__project__config"),
             role=F("task__agent_role"),
             provider=KT("agent__agent_config__provider"),
@@ -93,13 +97,22 @@ class _Load:
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, ...]] = Counter()
+        self._owners = Owners() if is_outward() else None
+
+    def _machine(self, row: dict[str, Any]) -> str:
+        """Return which machine an attempt is for; with one LDA it is always the same."""
+        if self._owners is None:
+            return ""
+        return self._owners.machine_id(row["owner_id"], row["repo_path"])
 
     def add(self, row: dict[str, Any]) -> None:
         """Count one attempt."""
         project = str(row["project_id"])
         role, provider = str(row["role"]), str(row["provider"])
+        machine = self._machine(row)
         for key in (
-            ("machine",), ("project", project), ("role", project, role), ("provider", provider),
+            ("machine", machine), ("project", project), ("role", project, role),
+            ("provider of", machine, provider),
             ("provider", project, provider),
         ):  # fmt: skip
             self._counts[key] += 1
@@ -108,10 +121,11 @@ class _Load:
         """Return the limit that one more attempt would break, "" when there is none."""
         project, config = str(row["project_id"]), row["config"] or {}
         role, provider = str(row["role"]), str(row["provider"])
+        machine = self._machine(row)
         limits = (
-            (("machine",), settings.MAX_PARALLEL,
+            (("machine", machine), settings.MAX_PARALLEL,
              "{n} attempts run already, as many as this machine may"),
-            (("provider", provider), settings.MAX_PARALLEL_BY_PROVIDER.get(provider),
+            (("provider of", machine, provider), settings.MAX_PARALLEL_BY_PROVIDER.get(provider),
              "{n} attempts use " + provider + " already, as many as this machine may"),
             (("project", project), config.get("max_parallel"),
              "{n} attempts of this project run already (max_parallel)"),

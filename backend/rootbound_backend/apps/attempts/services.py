@@ -22,6 +22,7 @@ from rootbound_backend.apps.attempts.models import (
     AttemptStatus,
     EventType,
 )
+from rootbound_backend.apps.attempts.places import place_of
 from rootbound_backend.apps.attempts.retention import refuse_when_full
 from rootbound_backend.apps.attempts.transitions import (
     append_event,
@@ -373,7 +374,11 @@ def _merge(attempt: Attempt) -> dict[str, Any]:
     }
     try:
         answer: dict[str, Any] = lda_request(
-            "POST", f"/runs/{attempt.pk}/merge", body=body, timeout_s=MERGE_TIMEOUT_S
+            "POST",
+            f"/runs/{attempt.pk}/merge",
+            **place_of(attempt),
+            body=body,
+            timeout_s=MERGE_TIMEOUT_S,
         )
     except LdaRefusedError as refusal:
         if refusal.status == 409:

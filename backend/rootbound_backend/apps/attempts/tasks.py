@@ -11,7 +11,9 @@ from django.utils import timezone
 
 from rootbound_backend.apps.attempts import handover
 from rootbound_backend.apps.attempts.disk import measure_disk, remove_orphans
+from rootbound_backend.apps.attempts.models import Attempt
 from rootbound_backend.apps.attempts.partitions import ensure_partitions
+from rootbound_backend.apps.attempts.places import place_of
 from rootbound_backend.apps.attempts.retention import clear_away
 from rootbound_backend.apps.tasks.autostart import start_dependants, start_ready_tasks
 from rootbound_backend.lda_client import LdaRefusedError, LdaUnreachableError, lda_request
@@ -73,18 +75,22 @@ def tend_events_task() -> int:
 @shared_task(name="attempts.tasks.cancel_run_task", bind=True, max_retries=20)
 def cancel_run_task(self: Any, attempt_id: str) -> None:
     """Have the LDA kill the run of a cancelled attempt."""
-    _tell(self, f"/runs/{attempt_id}/cancel")
+    _tell(self, attempt_id, "cancel")
 
 
 @shared_task(name="attempts.tasks.discard_run_task", bind=True, max_retries=20)
 def discard_run_task(self: Any, attempt_id: str) -> None:
     """Have the LDA remove the worktree of a rejected attempt; the branch is kept."""
-    _tell(self, f"/runs/{attempt_id}/discard")
+    _tell(self, attempt_id, "discard")
 
 
-def _tell(task: Any, target: str) -> None:
+def _tell(task: Any, attempt_id: str, what: str) -> None:
+    attempt = Attempt.objects.select_related("task__project").filter(pk=attempt_id).first()
+    if attempt is None:
+        return
+    target = f"/runs/{attempt_id}/{what}"
     try:
-        lda_request("POST", target, body={}, timeout_s=30)
+        lda_request("POST", target, **place_of(attempt), body={}, timeout_s=30)
     except LdaUnreachableError as error:
         raise task.retry(
             exc=error, countdown=handover.back_off_s(task.request.retries + 1)

@@ -334,8 +334,12 @@ def _refuse_unless_pending(row: AccessRequest) -> None:
 def _validated(row: AccessRequest, folder: str | None) -> str:
     """Have the LDA look at what is to be granted; return its canonical path."""
     path = row.folder if folder is None else folder
+    project = row.attempt.task.project  # on whose machine the path is meant
     body = {"path": path, "access": "READ" if row.reads_only else "WRITE"}
-    facts = lda_request("POST", "/roots/validate", body=body, timeout_s=30)
+    facts = lda_request(
+        "POST", "/roots/validate", user_id=project.owner_id, path=project.repo_path, body=body,
+        timeout_s=30,
+    )  # fmt: skip
     canonical = str(facts["canonical_path"])
     if len(canonical) > 1024:
         raise Problem(

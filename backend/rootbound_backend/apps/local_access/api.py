@@ -63,11 +63,12 @@ class LocalAccessStatusView(UserView):
     @extend_schema(responses=LocalAccessStatusSerializer)
     def get(self, request: Request) -> Response:
         """Return the LDA's health and the user's roots."""
+        user = current_user(request)
         try:
-            lda = {"reachable": True, **lda_request("GET", "/health", timeout_s=5)}
+            lda = {"reachable": True, **lda_request("GET", "/health", user_id=user.pk, timeout_s=5)}
         except Problem as problem:
             lda = {"reachable": False, "detail": problem.detail}
-        roots = roots_of(current_user(request)).order_by("created_at", "id")
+        roots = roots_of(user).order_by("created_at", "id")
         return Response({"lda": lda, "roots": RootSerializer(roots, many=True).data})
 
 
@@ -120,8 +121,9 @@ class UnsavedView(UserView):
     def post(self, request: Request) -> Response:
         """Take an editor's report; it lapses unless it is repeated."""
         fields = validated(UnsavedInputSerializer, request.data)
-        body = {"user_id": str(current_user(request).pk), **fields}
-        return Response(lda_request("POST", "/unsaved", body=body, timeout_s=5))
+        user = current_user(request)
+        body = {"user_id": str(user.pk), **fields}
+        return Response(lda_request("POST", "/unsaved", user_id=user.pk, body=body, timeout_s=5))
 
 
 def _grant(request: Request) -> IngestGrant:

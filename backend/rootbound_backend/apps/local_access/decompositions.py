@@ -129,7 +129,10 @@ def hand_over_decomposition(decomposition_id: uuid.UUID) -> bool:
         claimed.claimed_until = now + timedelta(seconds=CLAIM_S)
         claimed.save(update_fields=["lease_generation", "claimed_until"])
     try:
-        lda_request("POST", "/plans", body=_payload(claimed), timeout_s=30)
+        lda_request(
+            "POST", "/plans", user_id=claimed.project.owner_id, path=claimed.project.repo_path,
+            body=_payload(claimed), timeout_s=30,
+        )  # fmt: skip
     except LdaUnreachableError as error:
         _not_reached(decomposition_id, error)
         return False

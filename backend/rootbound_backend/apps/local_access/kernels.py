@@ -97,7 +97,9 @@ def start_kernel(
         },
     }
     try:
-        answer = lda_request("POST", "/kernels", body=body, timeout_s=START_TIMEOUT_S)
+        answer = lda_request(
+            "POST", "/kernels", user_id=user.pk, path=cwd, body=body, timeout_s=START_TIMEOUT_S
+        )
     except (LdaRefusedError, LdaUnreachableError):
         session.delete()
         raise
@@ -137,11 +139,11 @@ def push_roots_to_kernels(*, user_id: uuid.UUID) -> None:
     def push() -> None:
         roots = enabled_root_paths(user_id=user_id)
         live = KernelSession.objects.filter(user_id=user_id, ended_at__isnull=True)
-        for pk in list(live.values_list("pk", flat=True)):
+        for pk, cwd in list(live.values_list("pk", "cwd")):
             try:
                 lda_request(
-                    "POST", f"/kernels/{pk}/roots", body={"writable_roots": roots},
-                    timeout_s=PUSH_TIMEOUT_S,
+                    "POST", f"/kernels/{pk}/roots", user_id=user_id, path=cwd,
+                    body={"writable_roots": roots}, timeout_s=PUSH_TIMEOUT_S,
                 )  # fmt: skip
             except LdaRefusedError:
                 continue  # it has ended, which is on its way to us

@@ -11,9 +11,10 @@ import uuid
 from collections.abc import Iterable
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F
 
 from rootbound_backend.apps.attempts.models import LIVE_STATUSES, Attempt
+from rootbound_backend.apps.attempts.places import place_of
 from rootbound_backend.apps.local_access.access_models import (
     AccessOperation,
     AccessRequest,
@@ -25,7 +26,7 @@ from rootbound_backend.apps.local_access.selectors import root_paths_of_project
 from rootbound_backend.lda_client import (
     LdaRefusedError,
     LdaUnreachableError,
-    lda_address,
+    lda_audience,
     lda_request,
 )
 
@@ -117,10 +118,11 @@ def push_policy(attempt_id: uuid.UUID) -> bool:
         "readable_paths": readable,
     }
     try:
-        audience = lda_address().audience
+        audience = lda_audience(**place_of(attempt))
         answer = lda_request(
-            "POST", f"/runs/{attempt_id}/policy", body=body, timeout_s=PUSH_TIMEOUT_S
-        )
+            "POST", f"/runs/{attempt_id}/policy", **place_of(attempt), body=body,
+            timeout_s=PUSH_TIMEOUT_S,
+        )  # fmt: skip
     except LdaUnreachableError as error:
         logger.warning("Attempt %s keeps its policy for now: %s", attempt_id, error)
         return False
@@ -139,13 +141,17 @@ def push_policy(attempt_id: uuid.UUID) -> bool:
 
 def sweep_policies() -> int:
     """Tell the LDA what it could not be told, or a new process of it does not know."""
-    try:
-        audience = lda_address().audience
-    except LdaUnreachableError:
-        return 0
-    behind = RunPolicy.objects.filter(
-        Q(generation__gt=F("applied_generation")) | ~Q(applied_to=audience),
-        attempt__status__in=LIVE_STATUSES,
-        attempt__handed_over_at__isnull=False,
+    states = RunPolicy.objects.filter(
+        attempt__status__in=LIVE_STATUSES, attempt__handed_over_at__isnull=False
     )
-    return sum(push_policy(pk) for pk in list(behind.values_list("pk", flat=True)))
+    states = states.select_related("attempt__task__project")
+    return sum(push_policy(state.pk) for state in list(states) if _is_behind(state))
+
+
+def _is_behind(state: RunPolicy) -> bool:
+    """Return whether the LDA that has the run can be told something that it does not know."""
+    try:
+        audience = lda_audience(**place_of(state.attempt))
+    except (LdaUnreachableError, LdaRefusedError):
+        return False
+    return state.generation > state.applied_generation or state.applied_to != audience

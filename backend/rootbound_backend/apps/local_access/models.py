@@ -14,6 +14,7 @@ from rootbound_backend.apps.attempts.failures import Failure
 from rootbound_backend.apps.attempts.models import Attempt
 from rootbound_backend.apps.local_access.access_models import AccessRequest, RunPolicy
 from rootbound_backend.apps.local_access.kernel_models import KernelSession
+from rootbound_backend.apps.local_access.machine_models import Machine
 from rootbound_backend.apps.projects.models import Project
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "DecompositionStatus",
     "FsAuditEvent",
     "KernelSession",
+    "Machine",
     "PMDecomposition",
     "RunPolicy",
     "WritableRoot",

@@ -32,7 +32,9 @@ def grant_root(*, user: User, path: str) -> WritableRoot:
     Problem
         422 with the LDA's reason; 409 ``root-exists``; 503 when the LDA does not answer.
     """
-    facts = lda_request("POST", "/roots/validate", body={"path": path}, timeout_s=30)
+    facts = lda_request(
+        "POST", "/roots/validate", user_id=user.pk, path=path, body={"path": path}, timeout_s=30
+    )
     canonical = str(facts["canonical_path"])
     try:
         with transaction.atomic():
@@ -61,7 +63,10 @@ def set_root_enabled(*, user: User, root_id: uuid.UUID, is_enabled: bool) -> Wri
     """
     root = get_root(user=user, root_id=root_id)
     if is_enabled and not root.is_enabled:
-        facts = lda_request("POST", "/roots/validate", body={"path": root.path}, timeout_s=30)
+        facts = lda_request(
+            "POST", "/roots/validate", user_id=user.pk, path=root.canonical_path,
+            body={"path": root.path}, timeout_s=30,
+        )  # fmt: skip
         if facts["canonical_path"] != root.canonical_path:
             raise Problem(
                 status=409,

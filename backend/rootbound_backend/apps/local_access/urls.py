@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from rootbound_backend.apps.local_access import access_api, api, kernel_api
+from rootbound_backend.apps.local_access import access_api, api, kernel_api, machine_api
 from rootbound_backend.apps.local_access.audit import api as audit_api
 
 _ONE = "decompositions/<uuid:decomposition_id>/"
@@ -30,6 +30,13 @@ urlpatterns = [
         "kernels/<uuid:session_id>/ended/",
         kernel_api.KernelEndedView.as_view(),
         name="kernel-ended",
+    ),
+    path("machines/", machine_api.MachinesView.as_view(), name="machines"),
+    path("machines/<uuid:machine_id>/", machine_api.MachineView.as_view(), name="machine"),
+    path(
+        "machines/<uuid:machine_id>/token/",
+        machine_api.MachineTokenView.as_view(),
+        name="machine-token",
     ),
     path("audit/logs/", audit_api.AuditLogsView.as_view(), name="audit-logs"),
     path("audit/summary/", audit_api.AuditSummaryView.as_view(), name="audit-summary"),

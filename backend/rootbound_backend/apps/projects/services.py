@@ -39,7 +39,7 @@ def create_project(*, user: User, name: str, repo_path: str, config: dict[str, A
         422 with the LDA's reason when the repository cannot be used; 503 when it does not answer.
     """
     facts = _validate_repository(user=user, repo_path=repo_path)
-    config = _with_canonical_paths(config)
+    config = _with_canonical_paths(config, user=user, repo_path=repo_path)
     project = Project.objects.create(
         owner=user,
         name=name,
@@ -52,17 +52,26 @@ def create_project(*, user: User, name: str, repo_path: str, config: dict[str, A
 
 def _validate_repository(*, user: User, repo_path: str) -> dict[str, Any]:
     body = {"path": repo_path, "writable_roots": enabled_root_paths(user_id=user.pk)}
-    facts: dict[str, Any] = lda_request("POST", "/repos/validate", body=body, timeout_s=30)
+    facts: dict[str, Any] = lda_request(
+        "POST", "/repos/validate", user_id=user.pk, path=repo_path, body=body, timeout_s=30
+    )
     return facts
 
 
-def _with_canonical_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """Have the LDA look at readable paths, which are stored free of symbolic links."""
+def _with_canonical_paths(config: dict[str, Any], *, user: User, repo_path: str) -> dict[str, Any]:
+    """Have the LDA of the repository look at readable paths; stored free of symbolic links."""
     paths = config.get("readable_paths")
     if not paths:
         return config
     looked_at = [
-        lda_request("POST", "/roots/validate", body={"path": path, "access": "READ"}, timeout_s=30)
+        lda_request(
+            "POST",
+            "/roots/validate",
+            user_id=user.pk,
+            path=repo_path,
+            body={"path": path, "access": "READ"},
+            timeout_s=30,
+        )
         for path in paths
     ]
     canonical = [str(facts["canonical_path"]) for facts in looked_at]
@@ -77,9 +86,11 @@ def update_project(*, user: User, project_id: uuid.UUID, fields: dict[str, Any])
     Problem
         404; 422 and 503 as at creation when the repository changes.
     """
-    get_project(user=user, project_id=project_id)
+    found = get_project(user=user, project_id=project_id)
     facts = None
-    config = _with_canonical_paths(fields.get("config", {}))
+    config = _with_canonical_paths(
+        fields.get("config", {}), user=user, repo_path=fields.get("repo_path", found.repo_path)
+    )
     if "repo_path" in fields:
         facts = _validate_repository(user=user, repo_path=fields["repo_path"])
     with transaction.atomic():

@@ -9,7 +9,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from rootbound_backend.apps.schedules.running import cancel_run
+from rootbound_backend.apps.schedules.running import cancel_run, place_of
 from rootbound_backend.apps.schedules.selectors import (
     get_run,
     get_schedule,
@@ -171,7 +171,9 @@ class ScheduleReportView(UserView):
         if not run.has_report:
             raise not_found("report of this run")
         try:
-            return Response(lda_request("GET", f"/batches/{run.pk}/report", timeout_s=30))
+            return Response(
+                lda_request("GET", f"/batches/{run.pk}/report", **place_of(run), timeout_s=30)
+            )
         except LdaRefusedError as refusal:
             raise not_found("report of this run any more") from refusal
 

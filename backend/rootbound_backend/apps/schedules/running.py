@@ -29,11 +29,11 @@ from rootbound_backend.apps.schedules.models import (
 )
 from rootbound_backend.apps.tasks.models import Task, TaskStatus
 from rootbound_backend.apps.tasks.selectors import open_dependencies
-from rootbound_backend.lda_client import LdaRefusedError, LdaUnreachableError, lda_request
+from rootbound_backend.lda_client import LdaPlace, LdaRefusedError, LdaUnreachableError, lda_request
 from rootbound_backend.problems import Problem
 from rootbound_backend.tokens import issue_api_token
 
-__all__ = ["cancel_run", "end_run", "stop_batch", "tend_run", "tend_runs"]
+__all__ = ["cancel_run", "end_run", "place_of", "stop_batch", "tend_run", "tend_runs"]
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def _start(run: ScheduleRun) -> None:
     if schedule.kind == ScheduleKind.BATCH:
         _launch(run)
         if not _mark_running(run):
-            stop_batch(str(run.pk))  # cancelled meanwhile
+            stop_batch(run)  # cancelled meanwhile
         return
     with transaction.atomic():
         if not _mark_running(run):
@@ -131,6 +131,11 @@ def _mark_running(run: ScheduleRun) -> bool:
     return bool(changed)
 
 
+def place_of(run: ScheduleRun) -> LdaPlace:
+    """Return whose LDA executes the notebook of a run, and the notebook's path there."""
+    return {"user_id": run.schedule.owner_id, "path": run.schedule.notebook}
+
+
 def _launch(run: ScheduleRun) -> None:
     """Ask the LDA to execute the notebook; asking again for the same run changes nothing."""
     schedule = run.schedule
@@ -142,6 +147,7 @@ def _launch(run: ScheduleRun) -> None:
     lda_request(
         "POST",
         "/batches",
+        **place_of(run),
         body={
             "batch_id": str(run.pk),
             "launch": run.launches + 1,
@@ -169,7 +175,7 @@ def _look(run: ScheduleRun) -> None:
 
 def _look_at_batch(run: ScheduleRun) -> None:
     try:
-        state = lda_request("GET", f"/batches/{run.pk}")
+        state = lda_request("GET", f"/batches/{run.pk}", **place_of(run))
     except LdaRefusedError as refusal:
         if refusal.status != 404:
             raise
@@ -289,9 +295,9 @@ def _stop_work(run: ScheduleRun) -> None:
         cancel_attempt(user=run.schedule.owner, attempt_id=pk)
 
 
-def stop_batch(run_id: str) -> None:
+def stop_batch(run: ScheduleRun) -> None:
     """Have the LDA end a batch; one that it does not know has ended."""
     try:
-        lda_request("POST", f"/batches/{run_id}/cancel")
+        lda_request("POST", f"/batches/{run.pk}/cancel", **place_of(run))
     except LdaRefusedError:
         return

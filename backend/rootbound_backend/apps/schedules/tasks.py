@@ -7,6 +7,7 @@ import uuid
 from celery import shared_task
 from django.utils import timezone
 
+from rootbound_backend.apps.schedules.models import ScheduleRun
 from rootbound_backend.apps.schedules.running import stop_batch, tend_run, tend_runs
 from rootbound_backend.apps.schedules.services import fire_due
 
@@ -32,4 +33,6 @@ def tend_run_task(run_id: str) -> None:
 )  # fmt: skip
 def stop_batch_task(run_id: str) -> None:
     """Have the LDA end the batch of a cancelled run."""
-    stop_batch(run_id)
+    run = ScheduleRun.objects.select_related("schedule").filter(pk=run_id).first()
+    if run is not None:
+        stop_batch(run)

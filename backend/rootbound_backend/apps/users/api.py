@@ -40,6 +40,6 @@ class HealthView(UserView):
         """Return ``{"status": "ok"}``, and the services' states for a signed-in user."""
         if not isinstance(request.user, User):
             return Response({"status": "ok"})
-        services = service_details()
+        services = service_details(request.user)
         well = all(service["state"] == "ready" for service in services.values())
         return Response({"status": "ok" if well else "degraded", "services": services})

@@ -8,6 +8,7 @@ import redis
 from django.conf import settings
 from django.db import DatabaseError, connection
 
+from rootbound_backend.apps.users.models import User
 from rootbound_backend.celery import app
 from rootbound_backend.lda_client import lda_request
 from rootbound_backend.problems import Problem
@@ -15,11 +16,11 @@ from rootbound_backend.problems import Problem
 __all__ = ["service_details"]
 
 
-def service_details() -> dict[str, dict[str, Any]]:
-    """Return state and detail of PostgreSQL, Redis, the worker and the LDA."""
+def service_details(user: User) -> dict[str, dict[str, Any]]:
+    """Return state and detail of PostgreSQL, Redis, the worker and the user's LDA."""
     broker = _redis()
     worker = _worker() if broker["state"] == "ready" else _failed("Redis does not answer.")
-    return {"postgres": _postgres(), "redis": broker, "worker": worker, "lda": _lda()}
+    return {"postgres": _postgres(), "redis": broker, "worker": worker, "lda": _lda(user)}
 
 
 def _ready(detail: str) -> dict[str, Any]:
@@ -58,9 +59,9 @@ def _worker() -> dict[str, Any]:
     return _failed("No Celery worker answers; run `rootbound up`.")
 
 
-def _lda() -> dict[str, Any]:
+def _lda(user: User) -> dict[str, Any]:
     try:
-        facts = lda_request("GET", "/health", timeout_s=3)
+        facts = lda_request("GET", "/health", user_id=user.pk, timeout_s=3)
     except Problem as problem:
         return _failed(problem.detail)
     return _ready(f"LDA {facts.get('version')}, tier {facts.get('sandbox', {}).get('tier')}")

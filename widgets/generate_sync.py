@@ -1,0 +1,69 @@
+"""Writes the synchronous SDK from the asynchronous one; ``--check`` only says what is stale.
+
+The asynchronous modules are the source. What is left when nothing is awaited is the synchronous
+module, whose names lose their ``Async``.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent / "rootbound"
+MODULES = {"aio_machines.py": "machines.py"}
+"""Source and what is written from it."""
+
+_RULES = [
+    (r"\basync (def|for|with)\b", r"\1"),
+    (r"\bawait ", ""),
+    (r"\bAsync([A-Z]\w*)", r"\1"),
+    (r"\b__a(enter|exit|iter|next)__", r"__\1__"),
+    (r"\bfrom \.aio import\b", "from .client import"),
+    (r"\baio_(\w+)", r"\1"),
+]
+
+
+def sync_source(name: str, text: str) -> str:
+    """Return the synchronous module of an asynchronous one.
+
+    Parameters
+    ----------
+    name
+        File name of the source.
+    text
+        Its content.
+    """
+    for pattern, replacement in _RULES:
+        text = re.sub(pattern, replacement, text)
+    note = f"# Written by widgets/generate_sync.py from {name}; change that one.\n"
+    return _ruff(["format"], _ruff(["check", "--select", "I", "--fix"], note + text))
+
+
+def _ruff(command: list[str], text: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, "-q", "--stdin-filename", PACKAGE / "x.py", "-"],
+        input=text, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def main() -> int:
+    """Write every module, or check them; return 1 if one was stale and ``--check`` was given."""
+    stale = []
+    for source, target in MODULES.items():
+        wanted = sync_source(source, (PACKAGE / source).read_text(encoding="utf-8"))
+        path = PACKAGE / target
+        if not path.exists() or path.read_text(encoding="utf-8") != wanted:
+            stale.append(target)
+            if "--check" not in sys.argv:
+                path.write_text(wanted, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        sys.stderr.write(f"Stale: {', '.join(stale)}; run `python widgets/generate_sync.py`.\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
