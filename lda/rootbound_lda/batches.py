@@ -11,8 +11,10 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -156,6 +158,7 @@ class BatchManager:
     ) -> None:
         self._program = program
         self._folder = config.home / "batches"
+        self._keep_s = config.batch_days * 86_400
         self._environ = os.environ if environ is None else environ
         self._live: dict[str, _Live] = {}
         self._lock = asyncio.Lock()
@@ -163,6 +166,19 @@ class BatchManager:
     async def start(self) -> None:
         """End what an earlier process left at work; the backend has it go on."""
         await asyncio.to_thread(self._clear_up)
+        await asyncio.to_thread(self._forget_old)
+
+    def _forget_old(self) -> None:
+        """Remove batches that ended longer ago than they are kept; 0 days keeps all."""
+        limit = time.time() - self._keep_s
+        for path in self._folder.glob("*/batch.json") if self._keep_s else ():
+            record, live = _read(path), path.parent.name in self._live
+            # Written last when the batch ended. A damaged record is left for people to look at.
+            if record is None or record.state == "RUNNING" or live or path.is_symlink():
+                continue
+            if path.stat().st_mtime < limit:
+                shutil.rmtree(path.parent, ignore_errors=True)
+                log.info("The batch %s ended long ago; its folder was removed", path.parent.name)
 
     def _clear_up(self) -> None:
         for path in self._folder.glob("*/batch.json"):
@@ -231,6 +247,7 @@ class BatchManager:
         record.message = await asyncio.to_thread(_last_words, path.parent / "log.txt")
         await asyncio.to_thread(_write, path, record)
         self._live.pop(key, None)
+        await asyncio.to_thread(self._forget_old)
 
     async def describe(self, key: str) -> dict[str, Any]:
         """Return the state of a batch: RUNNING, ENDED or LOST.

@@ -21,6 +21,7 @@ BIND_HOST = "127.0.0.1"
 """The LDA listens here and nowhere else; there is no setting for it."""
 
 DEFAULT_PORT = 8001
+DEFAULT_BATCH_DAYS = 90.0
 MIN_OUTBOX_BYTES = 16 << 20
 
 
@@ -85,6 +86,8 @@ class Config:
         listens on loopback.
     token_file
         File with this machine's token. Default ``secrets/machine.token`` in the state folder.
+    batch_days
+        Days for which the folder of a batch is kept after its end, with its report; 0 for ever.
     outbox_max_bytes
         Bytes of reports that may wait for the backend. Default 1 GiB.
     """
@@ -97,6 +100,7 @@ class Config:
     model_urls: Mapping[str, str] | None = None
     connect: str = ""
     token_file: Path | None = None
+    batch_days: float = DEFAULT_BATCH_DAYS
     outbox_max_bytes: int = DEFAULT_MAX_BYTES
 
     @property
@@ -208,6 +212,20 @@ def _persistent_id(home: Path) -> str:
         return fresh
 
 
+def _days(environ: Mapping[str, str]) -> float:
+    """Return for how many days batches are kept."""
+    text = environ.get("ROOTBOUND_LDA_BATCH_DAYS") or str(DEFAULT_BATCH_DAYS)
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days < 100_000:
+        raise ConfigError(
+            f"ROOTBOUND_LDA_BATCH_DAYS is {text!r}; give a number of days, or 0 to keep all."
+        )
+    return days
+
+
 def load(environ: Mapping[str, str]) -> Config:
     """Read the configuration from the environment and create the state folders.
 
@@ -217,7 +235,8 @@ def load(environ: Mapping[str, str]) -> Config:
         Usually ``os.environ``. ``ROOTBOUND_HOME``, ``ROOTBOUND_LDA_PORT`` (default 8001),
         ``ROOTBOUND_LDA_OUTBOX_MAX_BYTES`` (default 1 GiB), ``ROOTBOUND_LDA_BUBBLEWRAP`` (default
         ``auto``), each provider's base URL (``ROOTBOUND_GLM_BASE_URL``),
-        ``ROOTBOUND_LDA_CONNECT`` and ``ROOTBOUND_LDA_TOKEN_FILE`` are read.
+        ``ROOTBOUND_LDA_BATCH_DAYS`` (default 90), ``ROOTBOUND_LDA_CONNECT`` and
+        ``ROOTBOUND_LDA_TOKEN_FILE`` are read.
 
     Returns
     -------
@@ -255,6 +274,7 @@ def load(environ: Mapping[str, str]) -> Config:
             boot_id=str(uuid.uuid4()),
             port=int(text),
             outbox_max_bytes=int(bound),
+            batch_days=_days(environ),
             bubblewrap=bubblewrap,
             connect=environ.get("ROOTBOUND_LDA_CONNECT", "").strip(),
             token_file=Path(token_file).expanduser() if token_file else None,

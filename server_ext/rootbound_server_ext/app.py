@@ -92,6 +92,7 @@ class RootboundApp(ExtensionApp):
             ".*$",
             [
                 (rf"{prefix}/api(?:/.*)?", ApiHandler, shared),
+                (rf"{prefix}/mcp", ApiHandler, shared),
                 (rf"{prefix}/ws(?:/.*)?", SocketHandler, shared),
                 (rf"{prefix}/stack/?", StackHandler, shared),
                 (rf"{prefix}/stack/logs/([a-z]+)/?", StackLogHandler, shared),

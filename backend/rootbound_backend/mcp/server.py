@@ -9,9 +9,15 @@ from typing import Any
 
 import httpx
 
-from rootbound_backend.mcp.tools import granted
+from rootbound_backend.authentication import IDENTITY_HEADER
+from rootbound_backend.mcp.tools import READ, WRITE, granted
 from rootbound_backend.problems import CONTENT_TYPE, Problem, problem_document
-from rootbound_backend.tokens import TokenRefusedError, issue_api_token, verify_mcp_token
+from rootbound_backend.tokens import (
+    TokenRefusedError,
+    issue_api_token,
+    verify_identity,
+    verify_mcp_token,
+)
 
 __all__ = ["PATH", "McpEndpoint"]
 
@@ -48,7 +54,7 @@ class McpEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it for want of a token."""
         try:
-            username, scopes = verify_mcp_token(_bearer(scope))
+            username, scopes = _caller(scope)
         except TokenRefusedError as error:
             await _refuse(send, 401, "not-authenticated", str(error))
             return
@@ -130,12 +136,21 @@ async def _run(manager: Any, ready: asyncio.Event) -> None:
         await asyncio.Event().wait()
 
 
-def _bearer(scope: Scope) -> str:
-    for name, value in scope.get("headers", []):
-        if name.lower() == b"authorization":
-            kind, _, token = value.decode("latin-1").partition(" ")
-            if kind.lower() == "bearer" and token:
-                return str(token)
+def _caller(scope: Scope) -> tuple[str, frozenset[str]]:
+    """Return who asks, and what for: by a token of ours, or by Jupyter's word."""
+    headers = {name.lower(): value.decode("latin-1") for name, value in scope.get("headers", [])}
+    identity = headers.get(IDENTITY_HEADER.lower().encode())
+    if identity is None:
+        return verify_mcp_token(_bearer(headers.get(b"authorization", "")))
+    username, _ = verify_identity(identity, method=scope["method"], path=scope["path"])
+    # Whoever may use the Jupyter server; merging stays with a person or a token that says so.
+    return username, frozenset({READ, WRITE})
+
+
+def _bearer(authorization: str) -> str:
+    kind, _, token = authorization.partition(" ")
+    if kind.lower() == "bearer" and token:
+        return token
     raise TokenRefusedError(
         "MCP needs a bearer token: run `rootbound token --scope mcp:read,mcp:write`."
     )

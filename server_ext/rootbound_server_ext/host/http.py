@@ -55,7 +55,7 @@ class BodyPipe:
 
 @web.stream_request_body
 class ApiHandler(HostHandler):
-    """Carries ``/rootbound/api/*`` to the backend."""
+    """Carries ``/rootbound/api/*`` and ``/rootbound/mcp`` to the backend."""
 
     _body: BodyPipe | None = None
     _exchange: asyncio.Task[None] | None = None

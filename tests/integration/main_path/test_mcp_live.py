@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import subprocess
+import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +18,7 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.support.environment import clean_env
+from tests.support.environment import clean_env, wait_for
 from tests.support.live import ROOTBOUND, LiveStack, fix_calculator, rootbound
 
 READING = {"list_projects", "list_agents", "list_tasks", "get_task", "get_attempt", "read_events"}
@@ -22,11 +26,11 @@ WRITING = {"create_task", "start_attempt", "cancel_attempt"}
 
 
 @contextlib.asynccontextmanager
-async def over_http(live: LiveStack, token: str) -> AsyncIterator[ClientSession]:
+async def over_http(live: LiveStack, token: str, url: str = "") -> AsyncIterator[ClientSession]:
     headers = {"Authorization": f"Bearer {token}"}
     async with (
         httpx.AsyncClient(headers=headers, timeout=60, trust_env=False) as http,
-        streamable_http_client(f"{live.url}/mcp", http_client=http) as (reading, writing, _),
+        streamable_http_client(url or f"{live.url}/mcp", http_client=http) as (reading, writing, _),
         ClientSession(reading, writing) as session,
     ):
         await session.initialize()
@@ -42,6 +46,52 @@ async def over_stdio(live: LiveStack) -> AsyncIterator[ClientSession]:
     ):
         await session.initialize()
         yield session
+
+
+@contextlib.contextmanager
+def jupyter_server(live: LiveStack, folder: Path) -> Iterator[str]:
+    """Run a Jupyter server on the stack; yield its URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    own = {f"JUPYTER_{name}_DIR": str(folder / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "jupyter_server", "--allow-root", "--no-browser",
+                f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
+                "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={folder}",
+                "--ServerApp.jpserver_extensions={'rootbound_server_ext': True}",
+                "--IdentityProvider.token=jupyters-own", "--RootboundApp.autostart=off",
+            ],
+            env=clean_env(live.home, **own), stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: answers(f"{url}/api"), what=url)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.mark.asyncio
+async def test_a_jupyter_server_passes_it_on_with_its_own_token(
+    live: LiveStack, tmp_path: Path
+) -> None:
+    with jupyter_server(live, tmp_path) as url:
+        stranger = httpx.post(f"{url}/rootbound/mcp", json={}, trust_env=False)
+        assert stranger.status_code == 403
+        async with over_http(live, "jupyters-own", url=f"{url}/rootbound/mcp") as session:
+            assert await names(session) == READING | WRITING
+            assert "results" in await use(session, "list_projects")
 
 
 async def use(session: ClientSession, name: str, **arguments: Any) -> Any:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 import uuid
 
 import msgspec
 import pytest
 
 from rootbound_lda.batches import BatchManager, BatchRequest
-from rootbound_lda.config import load
+from rootbound_lda.config import ConfigError, load
 from rootbound_lda.runs import RunRefused
 from tests.support.environment import wait_for_async
 
@@ -132,3 +134,25 @@ async def test_a_notebook_that_agents_may_write_is_not_executed(home, tmp_path):
     )
     await batches.submit(mine)
     await batches.stop()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("days", "left"), [("30", {"new", "live", "damaged"}), ("0", None)])
+async def test_batches_that_ended_long_ago_are_removed(home, days, left):
+    config = load({"ROOTBOUND_HOME": str(home), "ROOTBOUND_LDA_BATCH_DAYS": days})
+    long_ago = time.time() - 31 * 86_400
+    for name, state in (("old", "ENDED"), ("lost", "LOST"), ("new", "ENDED"), ("live", "RUNNING"),
+                        ("damaged", None)):  # fmt: skip
+        record = home / "batches" / name / "batch.json"
+        record.parent.mkdir(parents=True)
+        (record.parent / "report.ipynb").write_text("{}")
+        record.write_text(json.dumps({"launch": 1, "state": state}) if state else "{")
+        if name != "new":
+            os.utime(record, (long_ago, long_ago))
+    batches = BatchManager(config, {})
+    await batches.start()
+    found = {folder.name for folder in (home / "batches").iterdir()}
+    assert found == (left or {"old", "lost", "new", "live", "damaged"})
+    await batches.stop()
+    with pytest.raises(ConfigError, match=r"ROOTBOUND_LDA_BATCH_DAYS is 'x'; give a number"):
+        load({"ROOTBOUND_HOME": str(home), "ROOTBOUND_LDA_BATCH_DAYS": "x"})
