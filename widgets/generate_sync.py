@@ -38,7 +38,7 @@ def sync_source(name: str, text: str) -> str:
     for pattern, replacement in _RULES:
         text = re.sub(pattern, replacement, text)
     note = f"# Written by widgets/generate_sync.py from {name}; change that one.\n"
-    return _ruff(["format"], _ruff(["check", "--select", "I", "--fix"], note + text))
+    return _ruff(["format"], _ruff(["check", "--select", "I,RUF022", "--fix"], note + text))
 
 
 def _ruff(command: list[str], text: str) -> str:

@@ -166,7 +166,6 @@ class BatchManager:
     async def start(self) -> None:
         """End what an earlier process left at work; the backend has it go on."""
         await asyncio.to_thread(self._clear_up)
-        await asyncio.to_thread(self._forget_old)
 
     def _forget_old(self) -> None:
         """Remove batches that ended longer ago than they are kept; 0 days keeps all."""
@@ -181,6 +180,7 @@ class BatchManager:
                 log.info("The batch %s ended long ago; its folder was removed", path.parent.name)
 
     def _clear_up(self) -> None:
+        self._forget_old()
         for path in self._folder.glob("*/batch.json"):
             record = _read(path)
             if record is None or record.state != "RUNNING":

@@ -19,7 +19,7 @@ class Machine(Model):
 
     id: str
     name: str = ""
-    paths: list[str] = field(default_factory=list)
+    paths: tuple[str, ...] = field(default=(), metadata={"parse": tuple})
     connected: bool = False
     version: str = ""
     last_seen_at: datetime | None = field(default=None, metadata={"parse": parse_time})

@@ -14,7 +14,7 @@ from .tables import Listing
 if TYPE_CHECKING:
     from .client import Client
 
-__all__ = ["Machines", "Machine"]
+__all__ = ["Machine", "Machines"]
 
 
 class Machines:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 
-from rootbound import access, audit_models, costs, models, review, schedules
+from rootbound import access, audit_models, costs, machine_models, models, review, schedules
 
 COMPONENTS: dict[type[models.Model], str] = {
     models.Me: "Me",
@@ -44,6 +44,7 @@ COMPONENTS: dict[type[models.Model], str] = {
     review.AgentTest: "AgentTest",
     review.Key: "Key",
     costs.Costs: "CostList",
+    machine_models.Machine: "MachineWithToken",
     schedules.Schedule: "Schedule",
     schedules.ScheduleRun: "ScheduleRun",
     schedules.Notice: "Notice",

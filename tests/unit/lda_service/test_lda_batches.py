@@ -75,6 +75,7 @@ async def test_a_batch_runs_once_ends_is_cut_off_and_goes_on(home, tmp_path):
 
     waiting = request(notebook, "wait")
     await batches.submit(waiting)
+    batches._live[waiting.batch_id].task.cancel()  # it would not see the end of its process
     after_crash = manager()  # as after kill -9: what was at work is ended, and known to be cut off
     await after_crash.start()
     assert (await after_crash.describe(waiting.batch_id))["state"] == "LOST"

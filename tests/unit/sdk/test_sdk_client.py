@@ -14,7 +14,7 @@ from contract_server import problem
 from starlette.responses import JSONResponse, PlainTextResponse
 
 import rootbound as rb
-from rootbound import _flows, aio, aio_objects, objects, schedules
+from rootbound import _flows, aio, aio_machines, aio_objects, machines, objects, schedules
 from rootbound import client as sync
 from rootbound.discovery import Endpoint
 
@@ -255,6 +255,7 @@ async def test_async_client(server, endpoint, tmp_path):
         (sync.Roots, aio.AsyncRoots),
         (sync.Agents, aio.AsyncAgents),
         (schedules.Schedules, schedules.AsyncSchedules),
+        (machines.Machines, aio_machines.AsyncMachines),
         (objects.Project, aio_objects.AsyncProject),
         (objects.Task, aio_objects.AsyncTask),
         (objects.Attempt, aio_objects.AsyncAttempt),
