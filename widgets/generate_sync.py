@@ -1,7 +1,7 @@
 """Writes the synchronous SDK from the asynchronous one; ``--check`` only says what is stale.
 
 The asynchronous modules are the source. What is left when nothing is awaited is the synchronous
-module, whose names lose their ``Async``.
+module, whose names lose their ``Async``. Lines behind ``# |`` are in the synchronous module only.
 """
 
 from __future__ import annotations
@@ -12,10 +12,16 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent / "rootbound"
-MODULES = {"aio_machines.py": "machines.py"}
+MODULES = {"aio.py": "client.py", "aio_machines.py": "machines.py"}
 """Source and what is written from it."""
 
 _RULES = [
+    (r"^( *)# \| ?", r"\1"),
+    (r"\bAsyncTransport\b", "SyncTransport"),
+    (r"\bconnect_async\b", "connect"),
+    (r"^import asyncio\n", ""),
+    (r"\bawait asyncio\.to_thread\(([\w.]+|Path\(path\)\.\w+), ", r"\1("),
+    (r"  # noqa: ASYNC\d+[^\n]*", ""),
     (r"\basync (def|for|with)\b", r"\1"),
     (r"\bawait ", ""),
     (r"\bAsync([A-Z]\w*)", r"\1"),
@@ -36,9 +42,12 @@ def sync_source(name: str, text: str) -> str:
         Its content.
     """
     for pattern, replacement in _RULES:
-        text = re.sub(pattern, replacement, text)
+        text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
     note = f"# Written by widgets/generate_sync.py from {name}; change that one.\n"
-    return _ruff(["format"], _ruff(["check", "--select", "I,RUF022", "--fix"], note + text))
+    return _ruff(
+        ["format"],
+        _ruff(["check", "--select", "I,RUF022,UP028", "--fix", "--unsafe-fixes"], note + text),
+    )
 
 
 def _ruff(command: list[str], text: str) -> str:

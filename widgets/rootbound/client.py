@@ -1,4 +1,5 @@
-"""The synchronous client."""
+# Written by widgets/generate_sync.py from aio.py; change that one.
+"""The client."""
 
 from __future__ import annotations
 
@@ -63,13 +64,15 @@ def connect(
     AuthenticationError
         If the named server refuses the token.
     """
-    return Client(find_endpoint(url, token, home=home), timeout=timeout)
+    endpoint = find_endpoint(url, token, home=home)
+    return Client(endpoint, timeout=timeout)
 
 
 class Client(ClientCare):
     """A connection to one Rootbound server. Usually made by `rootbound.connect`.
 
-    It may be used by several threads, and as a context manager that closes it.
+    It may be shared by tasks (the synchronous one: by threads), and is a context manager that
+    closes it.
 
     Parameters
     ----------
@@ -369,7 +372,8 @@ class Roots:
         return self._client._each(models.Root, "local-access", "roots")
 
     def _repr_html_(self) -> str:
-        return html.listing("Writable roots", self.list(), ("canonical_path", "is_enabled", "id"))
+        columns = ("canonical_path", "is_enabled", "id")
+        return html.listing("Writable roots", self.list(), columns)
 
     def add(self, path: str | PathLike[str]) -> models.Root:
         """Grant a folder for writing.
@@ -420,7 +424,8 @@ class Agents:
         return self._client._each(models.Agent, "agents")
 
     def _repr_html_(self) -> str:
-        return html.listing("Agents", self.list(), ("name", "provider", "model", "role", "id"))
+        columns = ("name", "provider", "model", "role", "id")
+        return html.listing("Agents", self.list(), columns)
 
     def get(self, agent_id: str) -> models.Agent:
         """Return a profile by its id."""
