@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent / "rootbound"
-MODULES = {"aio.py": "client.py", "aio_machines.py": "machines.py"}
+MODULES = {"aio.py": "client.py", "aio_machines.py": "machines.py", "aio_objects.py": "objects.py"}
 """Source and what is written from it."""
 
 _RULES = [
     (r"^( *)# \| ?", r"\1"),
     (r"\bAsyncTransport\b", "SyncTransport"),
-    (r"\bconnect_async\b", "connect"),
+    (r"\b(connect|follow_events)_async\b", r"\1"),
     (r"^import asyncio\n", ""),
     (r"\bawait asyncio\.to_thread\(([\w.]+|Path\(path\)\.\w+), ", r"\1("),
     (r"  # noqa: ASYNC\d+[^\n]*", ""),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from os import PathLike
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _html as html
 from . import _operations as ops
 from . import models
-from .tables import Listing
 
 if TYPE_CHECKING:
     from .aio import AsyncClient
@@ -156,42 +155,6 @@ class AsyncAccessRequest(BaseAccessRequest):
             AsyncAccessRequest, self.client, "POST", "access-requests", self.id, "refuse"
         )
         return await self.client._call(operation)
-
-
-class AsyncClientAsking:
-    """The part of `AsyncClient` that is about requests for access."""
-
-    async def access_requests(
-        self: Any,
-        *,
-        attempt: str | None = None,
-        project: str | None = None,
-        status: str | None = None,
-    ) -> Listing[AsyncAccessRequest]:
-        """As `Client.access_requests`."""
-        filters = {"attempt": attempt, "project": project, "status": status}
-        found: Listing[AsyncAccessRequest] = await self._all(
-            AsyncAccessRequest, "access-requests", **filters
-        )
-        return found
-
-
-class AsyncAsking:
-    """The part of an attempt or a project, as `kind` says, that is about requests for access."""
-
-    _kind: ClassVar[str]
-
-    def __init_subclass__(cls, *, kind: str = "", **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if kind:
-            cls._kind = kind
-
-    async def access_requests(
-        self: Any, *, status: str | None = None
-    ) -> Listing[AsyncAccessRequest]:
-        """As the synchronous object's."""
-        client: AsyncClient = self.client
-        return await client.access_requests(**{self._kind: self.id}, status=status)
 
 
 def grant_body(scope: Scope, folder: str | PathLike[str] | None) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""The objects of the synchronous SDK: results that can also act."""
+# Written by widgets/generate_sync.py from aio_objects.py; change that one.
+"""The objects of the SDK: results that can also act."""
 
 from __future__ import annotations
 
@@ -80,7 +81,12 @@ class Attempt(AttemptReview, models.BaseAttempt):
             yield from stored
             after = stored[-1].seq
 
-    def wait(self, timeout: float | None = None, *, progress: bool = True) -> Attempt:
+    def wait(
+        self,
+        timeout: float | None = None,
+        *,
+        progress: bool = True,
+    ) -> Attempt:
         """Wait until the attempt has ended or waits for a review.
 
         Parameters
