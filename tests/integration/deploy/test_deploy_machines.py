@@ -78,8 +78,8 @@ def test_nobody_sees_what_is_anothers(world: World) -> None:
     ):
         bob.call("GET", path)
         ada.call("GET", path, expect=404)
-    for path in ("cancel", "approve", "messages"):
-        ada.call("POST", f"/api/attempts/{mine}/{path}/", {"text": "x"}, expect=404)
+    for verb, body in (("cancel", {}), ("approve", {}), ("messages", {"text": "x"})):
+        ada.call("POST", f"/api/attempts/{mine}/{verb}/", body, expect=404)
     ada.call("POST", f"/api/machines/{bob.machine['id']}/token/", expect=404)
     ada.call("DELETE", f"/api/machines/{bob.machine['id']}/", expect=404)
     for path in ("/api/projects/", "/api/machines/", "/api/audit/logs/", "/api/agents/"):
