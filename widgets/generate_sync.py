@@ -12,7 +12,10 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent / "rootbound"
-MODULES = {"aio.py": "client.py", "aio_machines.py": "machines.py", "aio_objects.py": "objects.py"}
+MODULES = {"aio.py": "client.py"} | {
+    f"aio_{name}.py": f"{name}.py"
+    for name in ("access", "machines", "objects", "review", "schedules")
+}
 """Source and what is written from it."""
 
 _RULES = [

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .access import AccessRequest, AsyncAccessRequest
+    from .access import AccessRequest
     from .aio import AsyncClient, connect_async
+    from .aio_access import AsyncAccessRequest
     from .aio_objects import AsyncAttempt, AsyncDecomposition, AsyncProject, AsyncTask
     from .batch import Batch, BatchFailedError, BatchResult
     from .client import Client, connect
@@ -40,11 +41,12 @@ if TYPE_CHECKING:
     from .machine_models import Machine
     from .models import Agent, AuditEntry, AuditSummary, Diff, Event, Gate, Root, Status
     from .objects import Attempt, Decomposition, Project, Task
-    from .schedules import Notice, Schedule, ScheduleRun
+    from .schedule_models import Notice, Schedule, ScheduleRun
     from .widgets import AttemptStream, AuditTable, CostChart, DiffView, StackStatus, TaskBoard
 
 _MODULES = {
-    "access": ("AccessRequest", "AsyncAccessRequest"),
+    "access": ("AccessRequest",),
+    "aio_access": ("AsyncAccessRequest",),
     "aio": ("AsyncClient", "connect_async"),
     "aio_objects": ("AsyncAttempt", "AsyncDecomposition", "AsyncProject", "AsyncTask"),
     "batch": ("Batch", "BatchFailedError", "BatchResult"),
@@ -77,7 +79,7 @@ _MODULES = {
     ),
     "objects": ("Attempt", "Decomposition", "Project", "Task"),
     "machine_models": ("Machine",),
-    "schedules": ("Notice", "Schedule", "ScheduleRun"),
+    "schedule_models": ("Notice", "Schedule", "ScheduleRun"),
     "widgets": ("AttemptStream", "AuditTable", "CostChart", "DiffView", "StackStatus", "TaskBoard"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -15,13 +15,13 @@ from . import _html as html
 from . import _operations as ops
 from . import costs, models
 from ._transport import AsyncTransport, Flow, call
-from .access import AsyncAccessRequest
+from .aio_access import AsyncAccessRequest
 from .aio_machines import AsyncMachines
 from .aio_objects import AsyncAttempt, AsyncDecomposition, AsyncProject, AsyncTask
+from .aio_review import AsyncClientCare
+from .aio_schedules import AsyncSchedules
 from .audit import AsyncAuditQuery
 from .discovery import Endpoint, find_endpoint
-from .review import AsyncClientCare
-from .schedules import AsyncSchedules
 from .tables import Listing
 
 T = TypeVar("T")

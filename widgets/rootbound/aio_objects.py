@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from . import _flows as flows
 from . import _operations as ops
 from . import models, stream
-from .access import AsyncAccessRequest
+from .aio_access import AsyncAccessRequest
+from .aio_review import AsyncAttemptReview, AsyncTaskReview
 from .audit import AsyncAuditQuery
-from .review import AsyncAttemptReview, AsyncTaskReview
 from .tables import AsyncEvents, Listing
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 
-from rootbound import access, audit_models, costs, machine_models, models, review, schedules
+from rootbound import access_models, audit_models, costs, machine_models, models, review, schedules
 
 COMPONENTS: dict[type[models.Model], str] = {
     models.Me: "Me",
@@ -35,7 +35,7 @@ COMPONENTS: dict[type[models.Model], str] = {
     audit_models.AuditTree: "AuditTree",
     audit_models.AuditBucket: "AuditBucket",
     audit_models.AuditTimeline: "AuditTimeline",
-    access.BaseAccessRequest: "AccessRequest",
+    access_models.BaseAccessRequest: "AccessRequest",
     review.Comment: "Comment",
     review.MergePreview: "MergePreview",
     review.Comparison: "Comparison",

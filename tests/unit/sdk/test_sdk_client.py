@@ -14,7 +14,16 @@ from contract_server import problem
 from starlette.responses import JSONResponse, PlainTextResponse
 
 import rootbound as rb
-from rootbound import _flows, aio, aio_machines, aio_objects, machines, objects, schedules
+from rootbound import (
+    _flows,
+    aio,
+    aio_machines,
+    aio_objects,
+    aio_schedules,
+    machines,
+    objects,
+    schedules,
+)
 from rootbound import client as sync
 from rootbound.discovery import Endpoint
 
@@ -254,7 +263,7 @@ async def test_async_client(server, endpoint, tmp_path):
         (sync.Projects, aio.AsyncProjects),
         (sync.Roots, aio.AsyncRoots),
         (sync.Agents, aio.AsyncAgents),
-        (schedules.Schedules, schedules.AsyncSchedules),
+        (schedules.Schedules, aio_schedules.AsyncSchedules),
         (machines.Machines, aio_machines.AsyncMachines),
         (objects.Project, aio_objects.AsyncProject),
         (objects.Task, aio_objects.AsyncTask),
