@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from rootbound.testing.script import Conversation, ToolCall, Turn
 from tests.e2e.test_board import column
+from tests.support.accessibility import serious_findings
 from tests.support.lab import Lab, open_lab, screenshot
 from tests.support.live import LiveStack
 
@@ -93,6 +94,7 @@ def test_from_a_sentence_to_a_merged_change(live: LiveStack, lab: Lab, chromium:
     expect(second).to_contain_text("Blocked by: Make add() add again", timeout=30_000)
     board.get_by_role("button", name="Show which tasks wait for which").click()
     screenshot(page, "board-plan")
+    assert serious_findings(page, "#rootbound-board .jp-rootbound") == []
 
     # A card that cannot go there says why; the other one starts by being moved.
     second.focus()
@@ -108,6 +110,7 @@ def test_from_a_sentence_to_a_merged_change(live: LiveStack, lab: Lab, chromium:
     expect(panel).to_contain_text("Gate test", timeout=30_000)
     panel.get_by_label("Show").first.select_option("gates")
     screenshot(page, "attempt-gates")
+    assert serious_findings(page, ".jp-rootbound-Tabs .jp-rootbound-Stream") == []
     panel = attempt_panel(page, "Review")
     evidence = panel.get_by_role("table", name="Gate evidence")
     expect(evidence).to_contain_text("earlier", timeout=30_000)
@@ -120,6 +123,7 @@ def test_from_a_sentence_to_a_merged_change(live: LiveStack, lab: Lab, chromium:
     expect(panel.get_by_role("article", name="Comment")).to_contain_text("Say what it returns")
     panel.get_by_role("button", name="Side by side").click()
     screenshot(page, "review")
+    assert serious_findings(page, ".jp-rootbound-Tabs .jp-rootbound-Review") == []
     panel.get_by_role("button", name="Request changes…").click()
     panel.get_by_role("button", name="Start an attempt that goes on").click()
     expect(page.locator('[id^="rootbound-attempt-"]')).to_have_count(4, timeout=30_000)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.environment import clean_env, wait_for
 
@@ -147,6 +147,15 @@ def open_lab(
             " {theme: 'JupyterLab Dark'})"
         )
     return page
+
+
+def use_theme(page: Page, theme: str) -> None:
+    """Change the theme to ``light`` or ``dark`` and wait until Lab shows it."""
+    run_command(page, "apputils:change-theme", theme=f"JupyterLab {theme.capitalize()}")
+    is_light = str(theme == "light").lower()
+    expect(page.locator(f"body[data-jp-theme-light='{is_light}']")).to_have_count(1)
+    # Lab covers itself while it changes the theme; a picture would show that.
+    expect(page.locator("#jupyterlab-splash")).to_have_count(0, timeout=20_000)
 
 
 def run_command(page: Page, command: str, **args: object) -> None:

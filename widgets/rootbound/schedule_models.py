@@ -35,6 +35,7 @@ class Schedule(Model):
     budget: float | None = None
     next_run_at: datetime | None = field(default=None, metadata={"parse": parse_time})
     created_at: datetime | None = field(default=None, metadata={"parse": parse_time})
+    last_status: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

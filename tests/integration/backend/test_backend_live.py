@@ -36,5 +36,5 @@ def test_live_attempts_reviews_and_requests(client: Any, user: Any, other: Any) 
     assert [one["id"] for one in answer["ended"]] == [str(done.pk)]
     assert answer["live"][0]["project_name"] == project.name
     assert answer["pending_requests"] == 1
-    nothing = {"live": [], "reviews": [], "ended": [], "pending_requests": 0}
+    nothing = {"live": [], "reviews": [], "ended": [], "pending_requests": 0, "notices": []}
     assert other.get("/api/live/").json() == nothing

@@ -100,6 +100,21 @@ def test_a_schedule_is_kept_changed_paused_and_only_its_owners(client, other, us
     assert client.get(address).status_code == 404
 
 
+def test_a_crontab_is_looked_at_before_it_is_stored(client, clock):
+    clock.now = NIGHT - timedelta(hours=1)
+    found = client.get(
+        "/api/schedules/preview/", {"crontab": "@daily", "timezone": "Europe/Berlin"}
+    ).json()
+    assert found == {
+        "crontab": "0 0 * * *",
+        "next_runs": ["2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z", "2026-03-30T22:00:00Z"],
+    }
+    refused = client.get("/api/schedules/preview/", {"crontab": "0 0 31 2 *"})
+    assert refused.status_code == 400
+    assert "never fires" in refused.json()["errors"]["crontab"][0]
+    assert client.get("/api/schedules/preview/").status_code == 400
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
@@ -228,7 +243,13 @@ def test_an_lda_that_is_away_is_waited_for_and_then_told_of(client, user, monkey
     (run,) = history(client, made)
     assert run["status"] == "FAILED"
     assert "rootbound up" in run["message"]
-    assert Notice.objects.count() == 1
+    (schedule,) = client.get("/api/schedules/").json()["results"]
+    assert schedule["last_status"] == "FAILED"
+    # Whoever looks at what is at work hears of it until it is read.
+    (notice,) = client.get("/api/live/").json()["notices"]
+    assert notice["schedule_id"] == made["id"]
+    client.post(f"/api/notices/{notice['id']}/read/")
+    assert client.get("/api/live/").json()["notices"] == []
 
 
 def test_a_plan_is_made_started_and_followed_to_its_end(client, user, lda):

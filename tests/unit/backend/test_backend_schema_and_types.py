@@ -10,7 +10,7 @@ import pytest
 from drf_spectacular.generators import SchemaGenerator
 
 MODEL = Path(__file__).resolve().parents[3] / "widgets/ui/src/model"
-TYPES = "\n".join((MODEL / name).read_text() for name in ("types.ts", "machine.ts"))
+TYPES = "\n".join((MODEL / name).read_text() for name in ("types.ts", "machine.ts", "schedule.ts"))
 COMPONENTS = {
     "Project": "Project",
     "Gate": "Gate",
@@ -38,6 +38,10 @@ COMPONENTS = {
     "AgentProfile": "Agent",
     "LiveAttempt": "LiveAttempt",
     "LiveReport": "Live",
+    "Notice": "Notice",
+    "Schedule": "Schedule",
+    "ScheduleRun": "ScheduleRun",
+    "SchedulePreview": "SchedulePreview",
 }
 
 

@@ -7,5 +7,6 @@ import './diff.css';
 import './work.css';
 import './stack.css';
 import './cost.css';
+import './schedules.css';
 import './guide.css';
 import './lab.css';

@@ -13,11 +13,14 @@ from rest_framework.response import Response
 
 from rootbound_backend.apps.attempts.models import LIVE_STATUSES, Attempt, AttemptStatus
 from rootbound_backend.apps.local_access.access_models import AccessRequest
+from rootbound_backend.apps.schedules.selectors import notices_of
+from rootbound_backend.apps.schedules.serializers import NoticeSerializer
 from rootbound_backend.views import UserView, current_user
 
 __all__ = ["LiveView"]
 
 MAX_SHOWN = 200
+MAX_NOTICES = 20
 RECENT = timedelta(minutes=2)
 """Several times as long as anybody waits between two looks."""
 
@@ -47,6 +50,7 @@ class LiveSerializer(serializers.Serializer[Any]):
     reviews = LiveAttemptSerializer(many=True)
     ended = LiveAttemptSerializer(many=True, help_text="Those that ended in the last minutes.")
     pending_requests = serializers.IntegerField(help_text="Requests for access to decide.")
+    notices = NoticeSerializer(many=True, help_text="The newest unread ones, newest first.")
 
 
 class LiveView(UserView):
@@ -66,5 +70,9 @@ class LiveView(UserView):
             "reviews": ordered.filter(status=AttemptStatus.REVIEW)[:MAX_SHOWN],
             "ended": ordered.filter(completed_at__gt=timezone.now() - RECENT)[:MAX_SHOWN],
             "pending_requests": waiting.count(),
+            "notices": notices_of(user)
+            .filter(read_at__isnull=True)
+            .select_related("schedule_run")
+            .order_by("-pk")[:MAX_NOTICES],
         }
         return Response(LiveSerializer(found).data)

@@ -16,12 +16,15 @@ from rootbound_backend.apps.schedules.selectors import (
     notices_of,
     runs_of,
     schedules_of,
+    with_last_run,
 )
 from rootbound_backend.apps.schedules.serializers import (
     NoticeListSerializer,
     NoticeSerializer,
+    PreviewInputSerializer,
     ScheduleInputSerializer,
     ScheduleListSerializer,
+    SchedulePreviewSerializer,
     ScheduleRunListSerializer,
     ScheduleRunSerializer,
     ScheduleSerializer,
@@ -29,6 +32,7 @@ from rootbound_backend.apps.schedules.serializers import (
 from rootbound_backend.apps.schedules.services import (
     create_schedule,
     delete_schedule,
+    preview,
     read_notice,
     run_now,
     set_enabled,
@@ -42,6 +46,7 @@ __all__ = [
     "NoticeReadView",
     "NoticesView",
     "SchedulePauseView",
+    "SchedulePreviewView",
     "ScheduleReportView",
     "ScheduleResumeView",
     "ScheduleRunCancelView",
@@ -59,7 +64,7 @@ class SchedulesView(UserView):
     @extend_schema(operation_id="schedules_list", responses=ScheduleListSerializer)
     def get(self, request: Request) -> Response:
         """List schedules, newest first."""
-        rows = schedules_of(current_user(request))
+        rows = with_last_run(schedules_of(current_user(request)))
         page, following = paginate(request, rows, by=("created_at", "id"), newest_first=True)
         return Response({"results": ScheduleSerializer(page, many=True).data, "next": following})
 
@@ -69,6 +74,22 @@ class SchedulesView(UserView):
         fields = validated(ScheduleInputSerializer, request.data)
         schedule = create_schedule(user=current_user(request), fields=fields)
         return Response(ScheduleSerializer(schedule).data, status=201)
+
+
+class SchedulePreviewView(UserView):
+    """What a crontab means."""
+
+    @extend_schema(
+        operation_id="schedule_preview",
+        parameters=[PreviewInputSerializer],
+        responses=SchedulePreviewSerializer,
+    )
+    def get(self, request: Request) -> Response:
+        """Check a crontab before it is stored, and return when it fires next."""
+        fields = validated(PreviewInputSerializer, request.query_params.dict())
+        crontab, fires = preview(crontab=fields["crontab"], zone=fields["timezone"])
+        found = {"crontab": crontab, "next_runs": fires}
+        return Response(SchedulePreviewSerializer(found).data)
 
 
 class ScheduleView(UserView):

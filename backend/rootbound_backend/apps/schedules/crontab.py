@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
-__all__ = ["CrontabError", "check_timezone", "next_fire", "normalised"]
+__all__ = ["CrontabError", "check_timezone", "next_fire", "next_fires", "normalised"]
 
 FIELDS = "minute hour day-of-month month day-of-week"
 _NICKNAMES = {
@@ -95,3 +95,12 @@ def next_fire(crontab: str, timezone: str, after: datetime) -> datetime:
     ticks = CronSim(crontab, after.astimezone(ZoneInfo(timezone)))
     # In an hour that the clocks repeat, the library may answer with the first of the two.
     return next(at for tick in ticks if (at := tick.astimezone(UTC)) > after)
+
+
+def next_fires(crontab: str, timezone: str, after: datetime, *, count: int) -> list[datetime]:
+    """Return the first `count` instants later than `after`, as :func:`next_fire` has them."""
+    fires: list[datetime] = []
+    for _ in range(count):
+        after = next_fire(crontab, timezone, after)
+        fires.append(after)
+    return fires

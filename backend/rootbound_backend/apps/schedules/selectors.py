@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import uuid
 
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 
 from rootbound_backend.apps.schedules.models import Notice, Schedule, ScheduleRun
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.problems import not_found
 
-__all__ = ["get_run", "get_schedule", "notices_behind", "notices_of", "runs_of", "schedules_of"]
+__all__ = [
+    "get_run",
+    "get_schedule",
+    "last_run_of",
+    "notices_behind",
+    "notices_of",
+    "runs_of",
+    "schedules_of",
+    "with_last_run",
+]
 
 
 def schedules_of(user: User) -> QuerySet[Schedule]:
@@ -35,6 +44,20 @@ def get_schedule(*, user: User, schedule_id: uuid.UUID) -> Schedule:
 def runs_of(schedule: Schedule) -> QuerySet[ScheduleRun]:
     """Return the history of one schedule."""
     return ScheduleRun.objects.filter(schedule=schedule).select_related("decomposition")
+
+
+def with_last_run(schedules: QuerySet[Schedule]) -> QuerySet[Schedule]:
+    """Fetch the newest run of each along with them, for :func:`last_run_of`."""
+    newest = ScheduleRun.objects.order_by("-created_at", "-id")[:1]
+    return schedules.prefetch_related(Prefetch("runs", newest, to_attr="newest_runs"))
+
+
+def last_run_of(schedule: Schedule) -> ScheduleRun | None:
+    """Return the newest run, or None when it never ran."""
+    fetched: list[ScheduleRun] | None = getattr(schedule, "newest_runs", None)
+    if fetched is not None:
+        return fetched[0] if fetched else None
+    return runs_of(schedule).order_by("-created_at", "-id").first()
 
 
 def get_run(*, user: User, schedule_id: uuid.UUID, run_id: uuid.UUID) -> ScheduleRun:

@@ -13,13 +13,16 @@ from rootbound_backend.apps.schedules.models import (
     ScheduleKind,
     ScheduleRun,
 )
+from rootbound_backend.apps.schedules.selectors import last_run_of
 from rootbound_backend.fields import StrictSerializer, plain_object
 
 __all__ = [
     "NoticeListSerializer",
     "NoticeSerializer",
+    "PreviewInputSerializer",
     "ScheduleInputSerializer",
     "ScheduleListSerializer",
+    "SchedulePreviewSerializer",
     "ScheduleRunListSerializer",
     "ScheduleRunSerializer",
     "ScheduleSerializer",
@@ -62,10 +65,27 @@ class ScheduleInputSerializer(StrictSerializer):
         return value
 
 
+class PreviewInputSerializer(StrictSerializer):
+    """A crontab to look at."""
+
+    crontab = serializers.CharField(max_length=255)
+    timezone = serializers.CharField(max_length=64, default="UTC")
+
+
+class SchedulePreviewSerializer(serializers.Serializer[Any]):
+    """A crontab as it would be stored, and when it would fire next."""
+
+    crontab = serializers.CharField()
+    next_runs = serializers.ListField(child=serializers.DateTimeField())
+
+
 class ScheduleSerializer(serializers.ModelSerializer[Schedule]):
     """A schedule."""
 
     project_id = serializers.UUIDField(read_only=True)
+    last_status = serializers.SerializerMethodField(
+        help_text="Status of the newest run; null before the first."
+    )
 
     class Meta:
         """Options."""
@@ -74,8 +94,13 @@ class ScheduleSerializer(serializers.ModelSerializer[Schedule]):
         fields = [
             "id", "name", "project_id", "kind", "crontab", "timezone", "overlap", "is_enabled",
             "prompt", "notebook", "parameters", "max_parallel", "budget", "next_run_at",
-            "created_at",
+            "created_at", "last_status",
         ]  # fmt: skip
+
+    def get_last_status(self, schedule: Schedule) -> str | None:
+        """Return how the newest run stands."""
+        run = last_run_of(schedule)
+        return None if run is None else run.status
 
 
 class ScheduleListSerializer(serializers.Serializer[Any]):

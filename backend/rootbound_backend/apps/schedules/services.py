@@ -17,6 +17,7 @@ from rootbound_backend.apps.schedules.crontab import (
     CrontabError,
     check_timezone,
     next_fire,
+    next_fires,
     normalised,
 )
 from rootbound_backend.apps.schedules.models import (
@@ -37,12 +38,14 @@ __all__ = [
     "create_schedule",
     "delete_schedule",
     "fire_due",
+    "preview",
     "read_notice",
     "run_now",
     "set_enabled",
     "update_schedule",
 ]
 
+PREVIEWED = 3
 PUNCTUAL_S = 120
 """A run that begins later than this after its instant counts as missed, in seconds."""
 
@@ -235,15 +238,32 @@ def _plan_next(schedule: Schedule) -> None:
     )
 
 
-def _check(schedule: Schedule) -> None:
+def preview(*, crontab: str, zone: str) -> tuple[str, list[datetime]]:
+    """Return a crontab as it is stored, and when it fires next.
+
+    Raises
+    ------
+    Problem
+        400 for a crontab that cannot be read or never fires, or an unknown time zone.
+    """
+    crontab = _check_times(crontab, zone)
+    return crontab, next_fires(crontab, zone, timezone.now(), count=PREVIEWED)
+
+
+def _check_times(crontab: str, zone: str) -> str:
     try:
-        schedule.crontab = normalised(schedule.crontab)
+        crontab = normalised(crontab)
     except CrontabError as error:
         raise InvalidInput(field="crontab", detail=str(error)) from error
     try:
-        check_timezone(schedule.timezone)
+        check_timezone(zone)
     except CrontabError as error:
         raise InvalidInput(field="timezone", detail=str(error)) from error
+    return crontab
+
+
+def _check(schedule: Schedule) -> None:
+    schedule.crontab = _check_times(schedule.crontab, schedule.timezone)
     if schedule.kind == ScheduleKind.PLAN:
         if not schedule.prompt.strip():
             raise InvalidInput(

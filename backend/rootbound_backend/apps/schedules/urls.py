@@ -11,6 +11,7 @@ _RUN = f"{_ONE}runs/<uuid:run_id>/"
 
 urlpatterns = [
     path("schedules/", api.SchedulesView.as_view(), name="schedules"),
+    path("schedules/preview/", api.SchedulePreviewView.as_view(), name="schedule-preview"),
     path(_ONE, api.ScheduleView.as_view(), name="schedule"),
     path(f"{_ONE}pause/", api.SchedulePauseView.as_view(), name="schedule-pause"),
     path(f"{_ONE}resume/", api.ScheduleResumeView.as_view(), name="schedule-resume"),

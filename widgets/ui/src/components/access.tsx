@@ -11,17 +11,19 @@ import { useTrans } from './context';
 interface AccessProps {
   store: AccessStore;
   source: Source;
+  /** The view tells a problem of its own; the same one is not told twice. */
+  quiet?: boolean;
 }
 
 /** What agents were denied and could be granted, each with its decision. */
-export function AccessRequests({ store, source }: AccessProps): JSX.Element | null {
+export function AccessRequests({ store, source, quiet }: AccessProps): JSX.Element | null {
   const trans = useTrans();
   const [confirming, setConfirming] = useState<string | null>(null);
   const section = useRef<HTMLElement>(null);
   const requests = store.requests.value;
   const pending = requests.filter(one => one.status === 'PENDING');
   const taken = requests.filter(one => one.status === 'GRANTED' && one.scope === 'TASK');
-  const problem = store.problem.value;
+  const problem = quiet ? null : store.problem.value;
   const decided = store.decided.value;
   if (pending.length + taken.length === 0 && !problem && !decided) {
     return null;

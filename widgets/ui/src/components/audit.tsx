@@ -49,7 +49,7 @@ export function Audit(props: AuditProps): JSX.Element {
   return (
     <section class="jp-rootbound jp-rootbound-Audit" aria-label={trans.__('Audit')}>
       <AuditHeader {...props} tree={tree} onTree={() => setTree(!tree)} />
-      <AccessRequests store={access} source={source} />
+      <AccessRequests store={access} source={source} quiet={store.problem.value !== null} />
       <VerificationResult facts={facts} />
       {problem && <ProblemBanner problem={problem} onRetry={() => void store.reload()} />}
       {timeline && (

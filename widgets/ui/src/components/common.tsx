@@ -26,7 +26,7 @@ export function Button(props: ButtonProps): JSX.Element {
       class={`jp-rootbound-Button jp-mod-${props.kind ?? 'plain'}`}
       disabled={props.disabled ?? false}
       tabIndex={props.tabIndex ?? 0}
-      aria-label={props.label}
+      aria-label={accessibleName(props)}
       aria-pressed={props.pressed}
       title={props.label}
       onClick={event => {
@@ -37,6 +37,14 @@ export function Button(props: ButtonProps): JSX.Element {
       {props.children}
     </button>
   );
+}
+
+/** What is read out begins with what is seen, for people who speak to their computer. */
+function accessibleName({ label, children }: ButtonProps): string | undefined {
+  const seen = typeof children === 'string' ? children.replace(/…$/, '') : '';
+  return label && /\p{L}/u.test(seen) && !label.toLowerCase().includes(seen.toLowerCase())
+    ? `${seen}: ${label}`
+    : label;
 }
 
 interface BannerProps {

@@ -20,14 +20,16 @@ interface FieldProps {
   label: string;
   /** What is wrong with it, in a sentence. */
   error?: string | undefined;
+  /** Takes more of a row than others. */
+  wide?: boolean;
   children: VNode;
 }
 
 /** One labelled input of a form, and what the server has against what is in it. */
-export function Field({ label, error, children }: FieldProps): JSX.Element {
+export function Field({ label, error, wide, children }: FieldProps): JSX.Element {
   const id = useElementId();
   return (
-    <div class="jp-rootbound-FieldBox">
+    <div class={`jp-rootbound-FieldBox${wide ? ' jp-mod-wide' : ''}`}>
       <label class="jp-rootbound-Field">
         <span>{label}</span>
         {cloneElement(children, invalid(id, error))}

@@ -164,8 +164,8 @@ function UnifiedRow({ file, line, review }: UnifiedRowProps): JSX.Element {
           {line.text}
         </code>
       </div>
-      {review && before && line.kind !== 'same' && <Remarks store={review} place={before} />}
-      {review && after && <Remarks store={review} place={after} />}
+      {review && before && line.kind !== 'same' && <Remarks store={review} place={before} inTable />}
+      {review && after && <Remarks store={review} place={after} inTable />}
     </>
   );
 }
@@ -208,8 +208,8 @@ function SplitRow({ file, before, after, review }: SplitRowProps): JSX.Element {
         {half(before, 'old')}
         {half(after, 'new')}
       </div>
-      {review && old && before?.kind === 'remove' && <Remarks store={review} place={old} />}
-      {review && fresh && <Remarks store={review} place={fresh} />}
+      {review && old && before?.kind === 'remove' && <Remarks store={review} place={old} inTable />}
+      {review && fresh && <Remarks store={review} place={fresh} inTable />}
     </>
   );
 }

@@ -60,6 +60,7 @@ export function Review(props: ReviewProps): JSX.Element {
       {problem && (
         <ProblemBanner
           problem={problem}
+          onRetry={attempt ? undefined : () => void store.load()}
           onDismiss={() => {
             store.problem.value = null;
           }}

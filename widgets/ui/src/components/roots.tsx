@@ -96,7 +96,7 @@ function Health({ store }: { store: Loaded<StackStatus> }): JSX.Element {
       />{' '}
       {lda?.reachable
         ? trans.__(
-            'Local agent %1: %2 live runs, %3 reports on their way.',
+            'Local agent %1. At work: %2. Reports on their way: %3.',
             lda.version ?? '',
             String(lda.live_runs ?? 0),
             String(lda.outbox_depth ?? 0)

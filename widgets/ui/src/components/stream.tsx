@@ -51,7 +51,7 @@ export function Stream({
     <section class="jp-rootbound jp-rootbound-Stream" aria-label={trans.__('Attempt stream')}>
       <StreamHeader store={store} source={source} />
       {store.items.length > 0 && <StreamTools store={store} items={items} />}
-      <AccessRequests store={access} source={source} />
+      <AccessRequests store={access} source={source} quiet={store.problem.value !== null} />
       {problem && (
         <ProblemBanner
           problem={problem}

@@ -18,6 +18,7 @@ import {
   guidePanel,
   label,
   rootsPanel,
+  schedulesPanel,
   stackPanel
 } from './panels';
 import type { Pulse } from './pulse';
@@ -30,6 +31,7 @@ export namespace CommandIDs {
   export const openStatus = 'rootbound:open-status';
   export const openRoots = 'rootbound:open-roots';
   export const openCost = 'rootbound:open-cost';
+  export const openSchedules = 'rootbound:open-schedules';
   export const openGuide = 'rootbound:open-guide';
   export const startServices = 'rootbound:start-services';
   export const restartService = 'rootbound:restart-service';
@@ -47,6 +49,7 @@ export const PALETTE_COMMANDS: readonly string[] = [
   CommandIDs.openStatus,
   CommandIDs.openRoots,
   CommandIDs.openCost,
+  CommandIDs.openSchedules,
   CommandIDs.openGuide,
   CommandIDs.startServices,
   CommandIDs.restartService,
@@ -213,6 +216,16 @@ function addPanels(shell: Shell): void {
       caption: trans.__('Tokens and money by project, role and day')
     },
     costPanel
+  );
+  add(
+    CommandIDs.openSchedules,
+    'rootbound-schedules',
+    {
+      open: trans.__('Show Schedules'),
+      title: trans.__('Schedules'),
+      caption: trans.__('What starts by itself, when, and what came of it')
+    },
+    schedulesPanel
   );
   add(
     CommandIDs.openGuide,

@@ -60,6 +60,23 @@ export async function pickFolder(
   return answer.button.accept && chosen ? places.onMachine(chosen.path) : null;
 }
 
+/** Let the user choose a notebook in Lab's own dialog. */
+export async function pickNotebook(
+  manager: IDocumentManager,
+  places: FilePlaces,
+  { trans }: PanelContext
+): Promise<string | null> {
+  const answer = await FileDialog.getOpenFiles({
+    manager,
+    title: trans.__('Choose a notebook'),
+    label: trans.__('Notebooks outside the folder that Jupyter serves can be typed in instead.'),
+    filter: ({ type }) => (type === 'notebook' || type === 'directory' ? {} : null)
+  });
+  const chosen = answer.value?.[0];
+  // Without a choice the dialog answers with the folder that it shows.
+  return answer.button.accept && chosen?.type === 'notebook' ? places.onMachine(chosen.path) : null;
+}
+
 /** “Grant as writable root” and “Reference in a task”, for the file browser and the palette. */
 export function addFileCommands(
   app: JupyterFrontEnd,

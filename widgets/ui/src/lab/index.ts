@@ -16,11 +16,13 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { HttpSource } from '../source/http';
 import { HttpMachine } from '../source/machine';
+import { HttpSchedules } from '../source/schedules';
 import { HttpWork } from '../source/work';
 import { CommandIDs, PALETTE_COMMANDS, addCommands } from './commands';
-import { FileCommandIDs, FilePlaces, addFileCommands, pickFolder } from './files';
+import { FileCommandIDs, FilePlaces, addFileCommands, pickFolder, pickNotebook } from './files';
 import { addNotifications } from './notify';
 import { type MainPanel, type PanelContext, boardPanel, label } from './panels';
+import { addReports } from './reports';
 import { Pulse } from './pulse';
 import { addRunning } from './running';
 import { PLUGIN_ID, Settings } from './settings';
@@ -70,17 +72,22 @@ const plugin: JupyterFrontEndPlugin<void> = {
       source: new HttpSource(transport),
       machine: new HttpMachine(transport),
       work: new HttpWork(transport),
+      schedules: new HttpSchedules(transport),
       trans,
       openAttempt: attemptId => run(CommandIDs.openAttempt, { attemptId }),
       openAudit: projectId => run(CommandIDs.openAudit, { projectId }),
       openBoard: () => run(CommandIDs.openBoard),
       openRoots: () => run(CommandIDs.openRoots),
+      openSchedules: () => run(CommandIDs.openSchedules),
       openGuide: () => run(CommandIDs.openGuide),
+      startStack: () => context.machine.startStack(),
       runInTerminal: command => runInTerminal(app, command)
     };
     const places = new FilePlaces(context, app.serviceManager.contents);
     if (documents) {
       context.pickFolder = () => pickFolder(documents, places, context);
+      context.pickNotebook = () => pickNotebook(documents, places, context);
+      context.openReport = addReports(app, documents, context.schedules);
     }
 
     const side = label(
@@ -109,7 +116,8 @@ const plugin: JupyterFrontEndPlugin<void> = {
     for (const command of [...PALETTE_COMMANDS, FileCommandIDs.grantRoot]) {
       palette?.addItem({ command, category });
     }
-    for (const [rank, command] of [CommandIDs.openBoard, CommandIDs.openGuide].entries()) {
+    const cards = [CommandIDs.openBoard, CommandIDs.openSchedules, CommandIDs.openGuide];
+    for (const [rank, command] of cards.entries()) {
       launcher?.add({ command, category, rank, args: { isLauncher: true } });
     }
 
@@ -129,7 +137,9 @@ const plugin: JupyterFrontEndPlugin<void> = {
       context,
       level: () => settings.notifications,
       isWatched: attemptId =>
-        document.hasFocus() && app.shell.currentWidget?.id === `rootbound-attempt-${attemptId}`
+        document.hasFocus() &&
+        app.shell.currentWidget?.id ===
+          (attemptId === null ? 'rootbound-schedules' : `rootbound-attempt-${attemptId}`)
     });
     // After Lab's own first requests, so that opening Lab takes no longer.
     void app.restored.then(() => {

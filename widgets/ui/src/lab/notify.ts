@@ -1,6 +1,6 @@
 import { Notification } from '@jupyterlab/apputils';
 
-import type { LiveAttempt } from '../model/machine';
+import type { LiveAttempt, Notice } from '../model/machine';
 import type { PanelContext } from './panels';
 import type { Pulse, PulseState } from './pulse';
 
@@ -9,8 +9,8 @@ export type NotificationLevel = 'all' | 'needed' | 'off';
 export interface Notifier {
   context: PanelContext;
   level(): NotificationLevel;
-  /** Whether the user is looking at this attempt now. */
-  isWatched(attemptId: string): boolean;
+  /** Whether the user is looking at this attempt now; null for the schedules. */
+  isWatched(attemptId: string | null): boolean;
 }
 
 /**
@@ -21,6 +21,7 @@ export interface Notifier {
  */
 export function addNotifications(pulse: Pulse, notifier: Notifier): void {
   const told = new Set<string>();
+  const heard = new Set<number>();
   let known = false;
   pulse.changed.connect((_, before) => {
     const now = pulse.state;
@@ -40,6 +41,14 @@ export function addNotifications(pulse: Pulse, notifier: Notifier): void {
     }
     if (known && level !== 'off' && now.pendingRequests > before.pendingRequests) {
       tellRequests(notifier, now);
+    }
+    for (const notice of now.notices) {
+      if (!heard.has(notice.id)) {
+        heard.add(notice.id);
+        if (known && level !== 'off' && !notifier.isWatched(null)) {
+          tellNotice(notifier, notice);
+        }
+      }
     }
     known = true;
   });
@@ -66,6 +75,16 @@ function tellEnd(
   } else if (level === 'all') {
     Notification.success(trans.__('“%1” has ended.', task_title), { autoClose: 5000, actions });
   }
+}
+
+const LONGEST = 130;
+
+function tellNotice({ context: { trans, openSchedules } }: Notifier, { text }: Notice): void {
+  const short = text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
+  Notification.warning(short, {
+    autoClose: false,
+    actions: [{ label: trans.__('Open'), callback: openSchedules }]
+  });
 }
 
 function tellRequests(notifier: Notifier, now: PulseState): void {

@@ -6,8 +6,10 @@ import { signal } from '@preact/signals';
 
 import type { CostChoice } from '../components/cost';
 import type { GuideHooks } from '../components/guide';
+import type { ScheduleHooks } from '../components/schedules';
 import type { Trans } from '../model/trans';
 import type { Machine } from '../source/machine';
+import type { Schedules } from '../source/schedules';
 import type { Work } from '../source/work';
 import type { Dispose, Source } from '../source/source';
 import { rootboundIcon } from './icons';
@@ -88,15 +90,17 @@ export class ViewPanel extends Widget {
 }
 
 /** What the panels share: the server, the language, and the ways to other panels. */
-export interface PanelContext extends GuideHooks {
+export interface PanelContext extends GuideHooks, ScheduleHooks {
   source: Source;
   machine: Machine;
   work: Work;
+  schedules: Schedules;
   trans: Trans;
   openAttempt(attemptId: string): void;
   openAudit(projectId: string): void;
   openBoard(): void;
   openRoots(): void;
+  openSchedules(): void;
   openGuide(): void;
 }
 
@@ -194,6 +198,12 @@ export function costPanel(context: PanelContext): ViewPanel {
       hasSpan: true
     });
   });
+}
+
+export function schedulesPanel(context: PanelContext): ViewPanel {
+  return new ViewPanel('schedules', async host =>
+    (await import('../mount_schedules')).mountSchedules(host, context.schedules, context)
+  );
 }
 
 export function guidePanel(context: PanelContext): ViewPanel {

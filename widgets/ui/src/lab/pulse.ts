@@ -1,6 +1,6 @@
 import { type ISignal, Signal } from '@lumino/signaling';
 
-import type { LiveAttempt, LiveReport } from '../model/machine';
+import type { LiveAttempt, LiveReport, Notice } from '../model/machine';
 import type { LdaReport, LocalAccessReport, StackReport } from '../model/types';
 import type { Transport } from '../source/transport';
 
@@ -18,6 +18,7 @@ export interface PulseState {
   reviews: readonly LiveAttempt[];
   ended: readonly LiveAttempt[];
   pendingRequests: number;
+  notices: readonly Notice[];
   lda: LdaReport | null;
 }
 
@@ -27,6 +28,7 @@ const NOTHING: PulseState = {
   reviews: [],
   ended: [],
   pendingRequests: 0,
+  notices: [],
   lda: null
 };
 
@@ -85,7 +87,8 @@ export class Pulse {
           live: report.live,
           reviews: report.reviews,
           ended: report.ended,
-          pendingRequests: report.pending_requests
+          pendingRequests: report.pending_requests,
+          notices: report.notices
         };
         await this.lookAtLda();
       }

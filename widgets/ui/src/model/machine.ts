@@ -108,10 +108,21 @@ export interface LiveAttempt {
   failure_message: string;
 }
 
+/** Something to hear of though nobody watched, such as a scheduled run that failed. */
+export interface Notice {
+  id: number;
+  text: string;
+  schedule_id: string | null;
+  schedule_run_id: string | null;
+  created_at: string;
+}
+
 export interface LiveReport {
   /** Those that ended in the last minutes. */
   ended: LiveAttempt[];
   live: LiveAttempt[];
   reviews: LiveAttempt[];
   pending_requests: number;
+  /** Unread ones, the newest first. */
+  notices: Notice[];
 }
