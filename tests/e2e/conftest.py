@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.support.lab import Lab, browser, running_lab
 from tests.support.live import LiveStack
@@ -21,5 +21,7 @@ def lab(live: LiveStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """Headless Chromium."""
+    # A busy machine answers late; what never comes still fails.
+    expect.set_options(timeout=20_000)
     with browser() as running:
         yield running
