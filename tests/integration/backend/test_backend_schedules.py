@@ -103,7 +103,7 @@ def test_a_schedule_is_kept_changed_paused_and_only_its_owners(client, other, us
 def test_a_crontab_is_looked_at_before_it_is_stored(client, clock):
     clock.now = NIGHT - timedelta(hours=1)
     found = client.get(
-        "/api/schedules/preview/", {"crontab": "@daily", "timezone": "Europe/Berlin"}
+        "/api/schedules/preview/", {"crontab": "@daily", "timezone": "Europe/Berlin", "17": ""}
     ).json()
     assert found == {
         "crontab": "0 0 * * *",

@@ -86,7 +86,10 @@ class SchedulePreviewView(UserView):
     )
     def get(self, request: Request) -> Response:
         """Check a crontab before it is stored, and return when it fires next."""
-        fields = validated(PreviewInputSerializer, request.query_params.dict())
+        # Front ends add parameters of their own to what shall not be cached.
+        known = PreviewInputSerializer().fields
+        given = {name: text for name, text in request.query_params.items() if name in known}
+        fields = validated(PreviewInputSerializer, given)
         crontab, fires = preview(crontab=fields["crontab"], zone=fields["timezone"])
         found = {"crontab": crontab, "next_runs": fires}
         return Response(SchedulePreviewSerializer(found).data)

@@ -362,7 +362,7 @@ function Times({
             </span>
           </>
         )}
-        {odd && odd.fields.size === 0 && sentence(odd, trans)}
+        {odd && !odd.fields.has('crontab') && !odd.fields.has('timezone') && sentence(odd, trans)}
       </p>
     </>
   );
