@@ -192,8 +192,14 @@ def _to_html(output: Path) -> Path:
 
 
 def _tell(options: argparse.Namespace, report: dict[str, Any]) -> None:
+    _tell_result(options, report)
     if report["error"]:
+        # Last, also in a file that both outputs go to: it is what a schedule's history shows.
+        sys.stdout.flush()
         print(printable(report["error"]), file=sys.stderr)
+
+
+def _tell_result(options: argparse.Namespace, report: dict[str, Any]) -> None:
     if options.json:
         print(json.dumps(report, indent=2))
         return
