@@ -389,8 +389,9 @@ def _syntax_warning(path: str, content: str) -> str:
     if not path.endswith(".py"):
         return ""
     try:
-        compile(content, path, "exec", dont_inherit=True, flags=0x400)  # parse only
-    except (SyntaxError, ValueError) as error:
+        # Not for the tree alone: in Python 3.11 threads that ask for trees break each other.
+        compile(content, path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         where = f" at line {line}" if line else ""
         return f"\nWarning: {path} does not parse{where}: {getattr(error, 'msg', error)}."
