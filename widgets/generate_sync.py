@@ -14,13 +14,15 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent / "rootbound"
 MODULES = {"aio.py": "client.py"} | {
     f"aio_{name}.py": f"{name}.py"
-    for name in ("access", "machines", "objects", "review", "schedules")
+    for name in ("access", "audit", "machines", "objects", "review", "schedules")
 }
 """Source and what is written from it."""
 
 _RULES = [
     (r"^( *)# \| ?", r"\1"),
     (r"\bAsyncTransport\b", "SyncTransport"),
+    (r"\basync_export\b", "export"),
+    (r"\[(\w+) async for \1 in self\]", "self"),
     (r"\b(connect|follow_events)_async\b", r"\1"),
     (r"^import asyncio\n", ""),
     (r"\bawait asyncio\.to_thread\(([\w.]+|Path\(path\)\.\w+), ", r"\1("),

@@ -11,8 +11,8 @@ from . import _flows as flows
 from . import _operations as ops
 from . import models, stream
 from .aio_access import AsyncAccessRequest
+from .aio_audit import AsyncAuditQuery
 from .aio_review import AsyncAttemptReview, AsyncTaskReview
-from .audit import AsyncAuditQuery
 from .tables import AsyncEvents, Listing
 
 if TYPE_CHECKING:
