@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.support.lab import Lab, open_lab, run_command, screenshot
 from tests.support.live import LiveStack
+
+AWAY = {
+    "type": "about:blank", "title": "Away", "status": 503, "code": "stack-starting",
+    "detail": "The services are starting; this takes a few seconds.",
+}  # fmt: skip
+
+
+def restarting(route: Route) -> None:
+    """Answer as the extension does while the services start."""
+    route.fulfill(status=503, json=AWAY, headers={"Retry-After": "1"})
 
 
 def new_project(page: Page) -> None:
@@ -55,4 +65,44 @@ def test_a_refused_project_form_survives_a_reload(
     form.get_by_role("button", name="Discard it").click()
     expect(folder).to_have_value("")
     assert page.evaluate("() => sessionStorage.getItem('rootbound:draft:new project')") is None
+    page.close()
+
+
+def test_a_task_typed_while_the_services_restart_is_made_afterwards(
+    live: LiveStack, lab: Lab, chromium: Browser
+) -> None:
+    project = live.make_project("Restarted")
+    page = open_lab(chromium, lab)
+    run_command(page, "rootbound:open-board")
+    board = page.locator("#rootbound-board")
+
+    def choose() -> None:
+        expect(board.get_by_role("button", name="New task").first).to_be_visible(timeout=30_000)
+        picker = board.get_by_label("Project", exact=True)
+        if picker.count():
+            picker.select_option(label="Restarted")
+        board.get_by_role("button", name="New task").first.click()
+
+    choose()
+    form = board.get_by_role("form", name="New task")
+    form.get_by_label("What shall be done").fill("Typed in between")
+    page.route("**/rootbound/api/**", restarting)
+    form.get_by_role("button", name="Add the task").click()
+    expect(form).to_contain_text("The services are starting", timeout=15_000)
+    expect(form.get_by_label("What shall be done")).to_have_value("Typed in between")
+
+    # Somebody reloads the page meanwhile; the board comes back by itself, and so does the text.
+    page.reload()
+    page.wait_for_function("() => window.jupyterapp && window.jupyterapp.restored", timeout=60_000)
+    run_command(page, "rootbound:open-board")
+    expect(board).to_contain_text("starting", timeout=30_000)
+    page.unroute("**/rootbound/api/**")
+    choose()
+    expect(form.get_by_label("What shall be done")).to_have_value("Typed in between")
+    form.get_by_role("button", name="Add the task").click()
+    expect(board.locator('[data-task][aria-label="Typed in between"]')).to_be_visible()
+    titles = [
+        one["title"] for one in live.call("GET", f"/api/projects/{project['id']}/tasks/")["results"]
+    ]
+    assert titles == ["Typed in between"]
     page.close()
