@@ -70,10 +70,11 @@ class StreamSocket {
   private sent = 0;
 
   constructor(url: string) {
-    // Requests for access are watched over a socket of their own.
-    if (socket === null || url.includes('/?tail=')) {
-      socket = this;
+    // Requests for access are watched over a socket of their own, on which nothing comes here.
+    if (!url.includes('/ws/attempts/')) {
+      return;
     }
+    socket = this;
     const tail = Number(new URL(url).searchParams.get('tail') ?? lines);
     setTimeout(() => {
       this.frame({ type: 'hello', last_seq: lines, status: 'RUNNING' });

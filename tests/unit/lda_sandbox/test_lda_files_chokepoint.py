@@ -54,6 +54,7 @@ ALLOWED = {
     "kernels.py": "a kernel's folders in the state folder, where no kernel can write",
     "kernel_setup.py": "the same",
     "kernel_relay.py": "the socket in one of them",
+    "leavings.py": "a run's artifacts in the state folder, by a plain name and never by a link",
     "branches.py": "a temporary worktree in the state folder",
     "worktrees.py": "the worktree's folder as a whole, and git's own files of it",
     "agent/journal.py": "the run's journal",

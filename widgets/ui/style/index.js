@@ -1,12 +1,2 @@
-import './base.css';
-import './board.css';
-import './stream.css';
-import './access.css';
-import './audit.css';
-import './diff.css';
-import './work.css';
-import './stack.css';
-import './cost.css';
-import './schedules.css';
-import './guide.css';
+// What stands in Lab before a panel is opened; `index.css` is fetched with the first panel.
 import './lab.css';

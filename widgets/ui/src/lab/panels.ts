@@ -20,6 +20,7 @@ const DAY_MS = 86_400_000;
 const views = (): Promise<typeof import('../mount')> => import('../mount');
 const machineViews = (): Promise<typeof import('../mount_machine')> =>
   import('../mount_machine');
+const styles = (): Promise<unknown> => import('../../style/index.css');
 
 /**
  * A Lumino widget around one view.
@@ -73,7 +74,9 @@ export class ViewPanel extends Widget {
       return;
     }
     this.isMounting = true;
-    this.fill(this.node).then(
+    // Its style first: a view measures its rows as it mounts.
+    const mounted = styles().then(() => this.fill(this.node));
+    mounted.then(
       unmount => {
         if (this.isDisposed) {
           unmount();

@@ -1,0 +1,2 @@
+/** Style sheets are imported for their effect; the bundlers see to them. */
+declare module '*.css';
