@@ -50,6 +50,9 @@ def test_a_merge_waits_for_a_notebook_with_unsaved_changes(
     run_command(page, "docmanager:open", path="unsaved/analysis.ipynb")
     cell = page.locator(".jp-Notebook:visible .jp-Cell .cm-content").first
     expect(cell).to_contain_text("a = 23", timeout=30_000)
+    # A kernel that has started writes its language into the notebook, which is a change as well.
+    kernel = page.locator(".jp-NotebookPanel:visible .jp-Notebook-ExecutionIndicator")
+    expect(kernel).to_have_attribute("data-status", "idle", timeout=60_000)
     cell.click()
     page.keyboard.press("Control+Home")
     page.keyboard.type("# mine\n")
