@@ -16,8 +16,16 @@ OURS = ("ROOTBOUND_", "DJANGO_", "GLM_", "GEMINI_", "JUPYTER", "JPY_")
 
 
 def clean_env(home: Path, **extra: str) -> dict[str, str]:
-    """Return the machine's environment without any of our variables, for one state folder."""
+    """Return the machine's environment without any of our variables, for one state folder.
+
+    An activated virtual environment is left out: agents would run its Python, and what is installed
+    in it from folders of the developer's own they may not read and would ask for.
+    """
     env = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
+    activated = env.pop("VIRTUAL_ENV", None)
+    if activated is not None:
+        places = env.get("PATH", "").split(os.pathsep)
+        env["PATH"] = os.pathsep.join(one for one in places if not one.startswith(activated))
     env["ROOTBOUND_HOME"] = str(home)
     env.update(extra)
     return env
