@@ -49,7 +49,7 @@ def test_a_cell_is_refused_and_the_audit_shows_it(
     audit = page.locator(".jp-rootbound-Audit").first
     audit.get_by_label("Result").select_option("DENIED")
     audit.get_by_label("Source").select_option("provisioner")
-    denied = audit.locator('[role="row"][data-result="DENIED"]').filter(has_text="beyond.txt")
+    denied = audit.locator('[role="row"][data-result="DENIED"]').filter(has_text=str(target))
     expect(denied).to_be_visible(timeout=30_000)
     expect(denied).to_contain_text("provisioner")
     screenshot(page, "kernel-audit")

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -26,14 +27,20 @@ class Backend:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.process: subprocess.Popen[bytes] | None = None
+        # A stack that a test left starting does so in a thread, when the test is over already.
+        self._changing = threading.Lock()
+        self._over = False
 
     def start(self, *args: str) -> None:
-        self.process = subprocess.Popen([sys.executable, str(SCRIPT), str(self.path), *args])
-        deadline = time.monotonic() + 20
-        while not self.accepts():
-            assert self.process.poll() is None, "the backend ended"
-            assert time.monotonic() < deadline, "the backend does not listen"
-            time.sleep(0.02)
+        with self._changing:
+            assert not self._over, "the test is over"
+            process = subprocess.Popen([sys.executable, str(SCRIPT), str(self.path), *args])
+            self.process = process
+            deadline = time.monotonic() + 20
+            while not self.accepts():
+                assert process.poll() is None, "the backend ended"
+                assert time.monotonic() < deadline, "the backend does not listen"
+                time.sleep(0.02)
 
     def accepts(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
@@ -44,11 +51,17 @@ class Backend:
         return True
 
     def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-        self.path.unlink(missing_ok=True)
+        with self._changing:
+            if self.process is not None:
+                self.process.kill()
+                self.process.wait()
+                self.process = None
+            self.path.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Kill it for good."""
+        self._over = True
+        self.kill()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +71,7 @@ def backend():
         running = Backend(Path(folder) / "b.sock")
         running.start()
         yield running
-        running.kill()
+        running.end()
 
 
 @pytest.fixture
@@ -68,7 +81,7 @@ def own_backend():
         running = Backend(Path(folder) / "b.sock")
         running.start()
         yield running
-        running.kill()
+        running.end()
 
 
 @pytest.fixture
