@@ -70,8 +70,15 @@ def test_a_merge_waits_for_a_notebook_with_unsaved_changes(
     screenshot(page, "unsaved")
     assert git(repository, "rev-parse", "main") == before
 
-    # Saved, it is not reported any more.
+    # Saved and committed, it is merged like anybody else's change.
     run_command(page, "docmanager:open", path="unsaved/analysis.ipynb")
     run_command(page, "docmanager:save")
     wait_for(lambda: "# mine" in book.read_text(), what="the saved notebook")
     wait_for(lambda: str(book) not in reported.read_text(), what="the end of the report")
+    git(repository, "commit", "-q", "-a", "-m", "Mine")
+    run_command(page, "rootbound:open-attempt", attemptId=started["id"])
+    panel.get_by_role("button", name="Approve and merge").click()
+    expect(panel).to_contain_text("git push origin main", timeout=30_000)
+    merged = nbformat.read(book, as_version=4)
+    assert [merged.cells[0].source, merged.cells[3].source] == ["# mine\na = 23", "z = 27"]
+    page.close()

@@ -146,7 +146,7 @@ class Person:
     def attempt(self, attempt_id: str) -> Any:
         return self.call("GET", f"/api/attempts/{attempt_id}/")
 
-    def wait(self, attempt_id: str, *statuses: str, within_s: float = 180) -> Any:
+    def wait(self, attempt_id: str, *statuses: str, within_s: float = 60) -> Any:
         def probe() -> Any:
             found = self.attempt(attempt_id)
             done = found["status"] in statuses if statuses else found["status"] not in LIVE

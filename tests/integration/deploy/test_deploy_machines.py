@@ -134,7 +134,7 @@ def test_losing_a_worker_and_a_backend_in_the_middle_costs_nothing(world: World)
         if number == 0:
             deployment.backend(0)
             health = f"http://127.0.0.1:{deployment.ports[0]}/api/health/"
-            wait_for(lambda url=health: _ok(url), within_s=180, what=health)
+            wait_for(lambda url=health: _ok(url), within_s=60, what=health)
     for who, attempt in started:
         ended = who.wait(attempt)
         assert ended["status"] == "REVIEW", ended

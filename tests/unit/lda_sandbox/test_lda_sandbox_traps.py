@@ -253,6 +253,41 @@ async def test_no_program_sees_itself_kept_on_one_processor(run: Run) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_limit_of_processes_is_never_passed(policy: Policy) -> None:
+    """Not by forks that are under way while the tree is counted, either."""
+    code = (
+        "import os, signal, threading, time\n"
+        "ready = threading.Barrier(8)\n"
+        "def fork():\n"
+        "    ready.wait()\n"
+        "    for _ in range(12):\n"
+        "        try: pid = os.fork()\n"
+        "        except OSError: return\n"
+        "        if pid == 0: signal.pause(); os._exit(0)\n"
+        "threads = [threading.Thread(target=fork) for _ in range(8)]\n"
+        "for t in threads: t.start()\n"
+        "for t in threads: t.join()\n"
+        "kids = sum(len(open(f'/proc/{os.getpid()}/task/{t}/children').read().split())\n"
+        "           for t in os.listdir('/proc/self/task'))\n"
+        "print(kids)\n"
+    )
+    limits = dataclasses.replace(policy.process, max_processes=40)
+    sandbox = Sandbox()
+    await sandbox.start()
+    try:
+        runner = sandbox.runner(dataclasses.replace(policy, process=limits), MemorySink())
+        for _ in range(3):
+            result = await runner.run(
+                [PYTHON, "-I", "-S", "-c", code], cwd=policy.worktree, env=base_env(policy),
+                network=False, timeout_s=30,
+            )  # fmt: skip
+            # This process and its eight threads were there as well.
+            assert 20 <= int(result.output) <= 39
+    finally:
+        await sandbox.stop()
+
+
+@pytest.mark.asyncio
 async def test_a_signal_does_not_repeat_a_change(run: Run) -> None:
     """A storm of signals meets calls that wait for their answer: each happens once or not."""
     said = await run.python(
