@@ -136,6 +136,7 @@ def _wait(client: redis.Redis, key: str, timeout_s: float) -> str | None:
         try:
             found: Any = client.blpop([key], timeout=max(1, min(left, 30)))
         except redis.ConnectionError:
+            # Nothing tells when it is back; without a pause the attempts would fill the wait.
             time.sleep(0.2)
             continue
         if found:

@@ -16,6 +16,8 @@ from tests.integration.deploy.deploy_support import Deployment, Person, running_
 from tests.support.environment import wait_for
 from tests.support.live import fix_calculator
 
+# `CLAIM_S` of the attempts' `handover`, and the period of its sweep in the settings, in seconds.
+CLAIM_S, SWEEP_S = 60, 10
 World = tuple[Deployment, Person, Person]
 
 
@@ -121,8 +123,9 @@ def test_losing_a_worker_and_a_backend_in_the_middle_costs_nothing(world: World)
     deployment.replay.turns = fix_calculator(delay_s=0.7)
     started = [(who, who.start(f"{who.name} {n}")) for n in range(2) for who in (ada, bob)]
     deployment.processes["worker0"].kill()
+    # What the lost worker was handing over is free when its claim ends; the next sweep takes it.
     for who, attempt in started:
-        who.wait(attempt, "RUNNING", "GATES", "REVIEW")
+        who.wait(attempt, "RUNNING", "GATES", "REVIEW", within_s=CLAIM_S + SWEEP_S + 30)
     # Whichever backend the machines are connected to, it goes; clients ask the other.
     for number, other in ((0, 1), (1, 0)):
         for who in (ada, bob):
