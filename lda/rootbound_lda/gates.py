@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from .logs import KeptLog
 from .policy import Policy
 from .reports import OutputFeed, Reporter
 from .sandbox import CommandResult, CommandRunner, base_env
 from .wire import Commands, Failure, GateEvidence, GateName, GateStarted, Limits
 
-MAX_LOG_BYTES: Final = 256 * 1024 * 1024
 REPORT_EDGE: Final = 4_000
 TIMED_OUT: Final = 124
 """Exit code in the evidence of a gate that did not end in time."""
@@ -131,13 +131,14 @@ class GateKeeper:
     ) -> GateOutcome:
         """Run a gate and report its evidence."""
         self.reporter(GateStarted(name, command))
-        log = _GateLog(self.artifacts / f"{name}-{commit[:12]}-{time.time_ns():x}.log")
+        path = self.artifacts / f"{name}-{commit[:12]}-{time.time_ns():x}.log"
+        log = KeptLog(path, self.limits.max_output_bytes)
         try:
             result = await self._run(
                 name, command, OutputFeed(self.reporter, f"gate:{name}", log.write)
             )
         finally:
-            log.close()
+            digest = await asyncio.to_thread(log.close)
         exit_code = TIMED_OUT if result.timed_out else result.exit_code
         self.reporter(
             GateEvidence(
@@ -146,7 +147,7 @@ class GateKeeper:
                 command=command,
                 exit_code=exit_code,
                 duration_s=round(result.duration_s, 3),
-                log_digest=f"sha256:{log.digest}",
+                log_digest=f"sha256:{digest}",
                 log_artifact=log.path.name,
                 flaky=after_failure and exit_code == 0,
             )
@@ -199,26 +200,3 @@ def _judge(name: GateName, command: str, result: CommandResult, limits: Limits) 
         "with feedback, or correct the command in the project's settings."
     )
     return GateOutcome(name, exit_code, _FAILURES[name], sentence, report, output=output)
-
-
-class _GateLog:
-    """The log of a gate: the file is bounded, the digest is of everything."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = path.open("wb")
-        self._hash = hashlib.sha256()
-        self._size = 0
-
-    @property
-    def digest(self) -> str:
-        return self._hash.hexdigest()
-
-    def write(self, data: bytes) -> None:
-        self._hash.update(data)
-        if self._size < MAX_LOG_BYTES:
-            self._file.write(data[: MAX_LOG_BYTES - self._size])
-            self._size += len(data)
-
-    def close(self) -> None:
-        self._file.close()

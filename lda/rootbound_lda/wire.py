@@ -53,7 +53,8 @@ class Limits(Struct, frozen=True):
     command_timeout_s
         The longest ``timeout_s`` that ``run_command`` grants, in seconds. Default 600.
     max_output_bytes
-        Bytes kept of one command's output. Default 16 MiB.
+        Bytes that the log of a gate or a command keeps, half of its output's beginning and half
+        of its end. Default 16 MiB.
     trace_reads, strict_reads, record_system_reads, strict_audit
         What the audit of commands records, as in `AuditRule`.
     """
@@ -264,7 +265,7 @@ class ErrorText(Struct, frozen=True, tag_field="kind", tag="error"):
 
 
 class GateEvidence(Struct, frozen=True, tag_field="kind", tag="gate"):
-    """A gate ran at ``commit``; ``log_digest`` is of its whole output.
+    """A gate ran at ``commit``; ``log_digest`` is of the log that is kept of its output.
 
     ``flaky`` says that it had failed at this very commit and passed when it was run again.
     """

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from ..audit import AuditUnavailable
 from ..files import AccessDenied, FileAccess, FileTooLarge
 from ..git import Git, GitError
+from ..logs import KeptLog
 from ..policy import Policy
 from ..reports import OutputFeed, Reporter
 from ..sandbox import CommandRunner, SandboxUnavailable, base_env
@@ -64,6 +65,8 @@ class Toolbox:
         Runs commands; ``None`` when there is no shell, as for the PM.
     artifacts
         Folder for whole outputs.
+    max_log_bytes
+        Bytes of one output that are kept there.
     is_unsaved
         Tells of a file whether the user has it open with unsaved changes.
     """
@@ -75,6 +78,7 @@ class Toolbox:
     reporter: Reporter | None
     artifacts: Path | None
     command_timeout_s: float = 600.0
+    max_log_bytes: int = 16 * 1024 * 1024
     read_only: bool = False
     is_unsaved: Callable[[Path], bool] = lambda _: False
     _seen: dict[str, str] = field(default_factory=dict)
@@ -287,7 +291,7 @@ class Toolbox:
                 "Commands cannot run on this machine, because they could not be confined; use the "
                 "file tools."
             )
-        log = _CommandLog(self.artifacts, call_id)
+        log = _CommandLog(self.artifacts, call_id, self.max_log_bytes)
         feed = OutputFeed(self.reporter, f"command:{call_id}", log.write) if self.reporter else None
         network = self.policy.network.agent
         started = time.monotonic()
@@ -302,7 +306,7 @@ class Toolbox:
                 max_output=MAX_KEPT_BYTES,
             )
         finally:
-            name = log.close()
+            name = await asyncio.to_thread(log.close)
         took = time.monotonic() - started
         output = result.output.decode("utf-8", "replace")
         if result.timed_out:
@@ -315,9 +319,6 @@ class Toolbox:
         return Answer(ok=ok, text=f"{head}\n{shorten(output, name)}".rstrip())
 
 
-MAX_LOG_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of one log file; more is not kept."""
-
 MAX_KEPT_BYTES: Final = 256 * 1024
 """Bytes of output held in memory while a command runs."""
 
@@ -325,25 +326,23 @@ MAX_KEPT_BYTES: Final = 256 * 1024
 class _CommandLog:
     """The whole output of one command, as a file that is kept when it is long."""
 
-    def __init__(self, folder: Path | None, call_id: str) -> None:
+    def __init__(self, folder: Path | None, call_id: str, limit: int) -> None:
         safe = re.sub(r"[^A-Za-z0-9_-]", "_", call_id)[:80] or "command"
-        self._path = folder / f"command-{safe}-{time.time_ns():x}.log" if folder else None
-        self._file = self._path.open("wb") if self._path else None
-        self._size = 0
+        path = folder / f"command-{safe}-{time.time_ns():x}.log" if folder else None
+        self._log = KeptLog(path, limit) if path else None
 
     def write(self, data: bytes) -> None:
-        if self._file is not None and self._size < MAX_LOG_BYTES:
-            self._file.write(data[: MAX_LOG_BYTES - self._size])
-            self._size += len(data)
+        if self._log is not None:
+            self._log.write(data)
 
     def close(self) -> str | None:
         """Return the log's file name, or ``None`` when it was short and is gone."""
-        if self._file is None or self._path is None:
+        if self._log is None:
             return None
-        self._file.close()
-        if self._size > 2 * OUTPUT_EDGE:
-            return self._path.name
-        self._path.unlink(missing_ok=True)
+        self._log.close()
+        if self._log.size > 2 * OUTPUT_EDGE:
+            return self._log.path.name
+        self._log.path.unlink(missing_ok=True)
         return None
 
 
@@ -352,7 +351,7 @@ def shorten(output: str, log: str | None = None) -> str:
     if len(output) <= 2 * OUTPUT_EDGE:
         return output
     left = len(output) - 2 * OUTPUT_EDGE
-    hint = f"; the reviewer has all of it in {log}" if log else ""
+    hint = f"; the reviewer finds it in {log}" if log else ""
     return (
         f"{output[:OUTPUT_EDGE]}\n[{left} characters left out{hint}; print less, for example with "
         f"grep, head or tail]\n{output[-OUTPUT_EDGE:]}"

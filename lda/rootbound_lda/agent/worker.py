@@ -77,6 +77,7 @@ async def open_worker(
         reporter=reporter,
         artifacts=artifacts,
         command_timeout_s=payload.limits.command_timeout_s,
+        max_log_bytes=payload.limits.max_output_bytes,
         is_unsaved=is_unsaved,
     )
     try:

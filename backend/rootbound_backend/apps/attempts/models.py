@@ -241,9 +241,9 @@ class Gate(models.Model):
     duration_s
         Wall time in seconds.
     log_digest
-        ``sha256:...`` of the whole output.
+        ``sha256:...`` of the log: of the whole output, or of its two ends when it is very long.
     log_artifact
-        Name of the file with the output in the attempt's artifact folder, or null.
+        Name of the log in the attempt's artifact folder, or null.
     flaky
         Whether it had failed at this very commit and passed when it was run again.
     """
