@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import caches
+from . import caches, downloads
 from .baseline import Baselines, Comparison, Verdict, compare, failures_in
 from .gates import GateKeeper, GateOutcome, gates_of
 from .records import RunFailed
 from .services import Services
 from .wire import Baseline, RunPayload
-from .worktrees import Worktree, clean, exclude_untracked
+from .worktrees import Worktree, clean, exclude_untracked, restore_tracked
 
 
 @dataclass(slots=True)
@@ -40,14 +40,25 @@ class Judge:
                 at = await self.worktree.git.commit_of("HEAD") or self.worktree.base_commit
                 outcome = await self.keeper.run(name, command, at)
                 if outcome.failure is not None:
-                    raise RunFailed(outcome.failure, outcome.sentence, outcome.exit_code)
+                    sentence = f"{outcome.sentence} {_withheld()}".strip()
+                    raise RunFailed(outcome.failure, sentence, outcome.exit_code)
                 await exclude_untracked(self.worktree)
+                await self._put_back()
                 if self.payload.start_commit is None:
                     # Nothing but the user's own branch has run so far.
                     async with self._cache_lock:
                         await asyncio.to_thread(
                             caches.harvest, self.keeper.policy.private_home, self._cache
                         )
+
+    async def _put_back(self) -> None:
+        """Undo what the install command did to files of the project: it is no work of the agent."""
+        changed = await restore_tracked(self.worktree)
+        if changed:
+            shown = ", ".join(changed[:5]) + (" and more" if len(changed) > 5 else "")
+            self.keeper.reporter.notice(
+                f"The install command changed {shown}, which is put back as it was committed."
+            )
 
     @property
     def _cache(self) -> Path:
@@ -64,6 +75,7 @@ class Judge:
             await asyncio.to_thread(
                 caches.renew, policy.private_home, policy.private_tmp, self._cache
             )
+        await asyncio.to_thread(downloads.lay_configuration, policy.private_home)
 
     async def gates(self, head: str) -> GateOutcome | None:
         """Run every gate on exactly the tree of ``head``; return the one that failed."""
@@ -119,3 +131,11 @@ class Judge:
             # The agent goes on with the environment of its own commit.
             await keeper.run_quietly("install", install)
         return compare(verdict, failed.output, cached=False)
+
+
+def _withheld() -> str:
+    """Say which credentials the install command has not had, if there are any."""
+    tools = downloads.withheld()
+    if not tools:
+        return ""
+    return f"Credentials in your configuration of {tools} are not given to runs."

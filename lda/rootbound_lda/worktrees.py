@@ -276,6 +276,28 @@ async def exclude_untracked(worktree: Worktree) -> list[str]:
     return names
 
 
+async def restore_tracked(worktree: Worktree) -> list[str]:
+    """Bring tracked files back to what the index says; files in conflict are left alone.
+
+    Returns
+    -------
+    list of str
+        The paths that differed, relative to the worktree.
+    """
+    git = worktree.git
+    listed = await git.run(
+        "diff", "--raw", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=all"
+    )
+    # Each entry is ":modes ids letter" and a path; one in conflict has an entry with U as well.
+    fields = [part for part in listed.stdout.split(b"\0") if part]
+    entries = list(zip(fields[::2], fields[1::2], strict=False))
+    unmerged = {path for facts, path in entries if facts.endswith(b"U")}
+    changed = sorted({path for _, path in entries} - unmerged)
+    if changed:
+        await git.run("checkout-index", "--force", "-z", "--stdin", stdin=b"\0".join(changed))
+    return [os.fsdecode(path) for path in changed]
+
+
 def _escape(name: str) -> str:
     """Quote what has a meaning in an ignore pattern; a line break would begin another one."""
     return re.sub(r"[\r\n]", "?", re.sub(r"([\\*?\[\]!# ])", r"\\\1", name))

@@ -9,9 +9,9 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from rootbound_lda.audit import AuditSink
+from rootbound_lda.downloads import has_credentials, is_download_variable
 from rootbound_lda.policy import Policy
 from rootbound_lda.sandbox import _landlock
 from rootbound_lda.sandbox._bubblewrap import Wall
@@ -45,8 +45,8 @@ def base_env(policy: Policy, *, network: bool = False) -> dict[str, str]:
     policy
         The run's policy.
     network
-        Whether to add what downloads need: certificates, proxies and PIP_* settings. A value
-        with a password in its address is left out.
+        Whether to add what downloads need: certificates, proxies, and what pip, uv and npm are
+        told by variables. A value with a password in its address is left out.
     """
     env = {name: os.environ[name] for name in _PASSED if name in os.environ}
     env.setdefault("PATH", FALLBACK_PATH)
@@ -66,20 +66,10 @@ def base_env(policy: Policy, *, network: bool = False) -> dict[str, str]:
     }
     if network:
         for name, value in os.environ.items():
-            wanted = name in _PASSED_NETWORK or name.startswith("PIP_")
-            if wanted and name not in env and not _has_credentials(value):
+            wanted = name in _PASSED_NETWORK or is_download_variable(name)
+            if wanted and name not in env and not has_credentials(value):
                 env[name] = value
     return env
-
-
-def _has_credentials(value: str) -> bool:
-    for part in value.split():
-        try:
-            if "@" in urlsplit(part).netloc:
-                return True
-        except ValueError:
-            return True
-    return False
 
 
 def chosen_supervisor(wanted: str | None = None) -> str:
