@@ -141,6 +141,32 @@ def test_a_key_is_never_stored(client):
     assert "sk-secret" not in answer.content.decode()
 
 
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"price": "cheap"}, "settings.price"),
+        ({"price": {"input": -1, "output": 2}}, "settings.price.input"),
+        ({"price": {"input": 1}}, "settings.price.output"),
+        ({"temperature": "hot"}, "settings.temperature"),
+        ({"context_window": "big"}, "settings.context_window"),
+        ({"thinking": "perhaps"}, "settings.thinking"),
+        ({"temprature": 1}, "settings.temprature"),
+        ({"key_name": "PATH"}, "settings.key_name"),
+        ({"replay": "perhaps"}, "settings.replay"),
+        (["x"], "settings"),
+    ],
+)
+def test_settings_that_no_run_could_use_are_refused_at_once(client, settings, field):
+    body = {"name": "B", "provider": "GLM", "role": "QA", "settings": settings}
+    answer = client.post("/api/agents/", body)
+    assert answer.status_code == 400, answer.content
+    assert answer.json()["detail"].startswith(f"{field}: ")
+    good = {"price": {"input": 0.6, "output": 2.2}, "temperature": 0.7, "context_window": 128_000,
+            "thinking": False, "key_name": "TEAM_API_KEY"}  # fmt: skip
+    made = client.post("/api/agents/", {**body, "settings": good})
+    assert (made.status_code, made.json()["settings"]) == (201, good)
+
+
 def test_tasks_with_dependencies_and_latest_attempt(client, user):
     project = make_project(user)
     make_agent(user)

@@ -32,6 +32,35 @@ class LimitsSerializer(StrictSerializer):
     max_output_bytes = serializers.IntegerField(min_value=1024, required=False)
 
 
+class PriceSerializer(StrictSerializer):
+    """What a model costs, in US dollars per million tokens."""
+
+    input = serializers.FloatField(min_value=0)
+    output = serializers.FloatField(min_value=0)
+    cached = serializers.FloatField(min_value=0, required=False)
+
+
+class SettingsSerializer(StrictSerializer):
+    """What a profile says of its model and its key; the LDA uses nothing else of it."""
+
+    replay = serializers.BooleanField(required=False)
+    key_name = serializers.RegexField(
+        r"^[A-Z][A-Z0-9_]{0,63}_API_KEY$",
+        required=False,
+        error_messages={"invalid": "This must be a name such as GLM_API_KEY or TEAM_API_KEY."},
+    )
+    price = PriceSerializer(required=False)
+    context_window = serializers.IntegerField(
+        min_value=1_000, max_value=100_000_000, required=False
+    )
+    temperature = serializers.FloatField(min_value=0, max_value=2, required=False)
+    top_p = serializers.FloatField(min_value=0, max_value=1, required=False)
+    max_tokens = serializers.IntegerField(min_value=1, max_value=10_000_000, required=False)
+    seed = serializers.IntegerField(min_value=-(2**31), max_value=2**31 - 1, required=False)
+    thinking = serializers.BooleanField(required=False)
+    thinking_budget = serializers.IntegerField(min_value=-1, max_value=10_000_000, required=False)
+
+
 class AgentInputSerializer(StrictSerializer):
     """What a profile is made of."""
 
@@ -55,12 +84,9 @@ class AgentInputSerializer(StrictSerializer):
                     "Keys are never stored; set the environment variable "
                     f"{' or '.join(KEY_NAMES.values())}, or use the keyring."
                 )
-        if "replay" in value and not isinstance(value["replay"], bool):
-            raise serializers.ValidationError("replay must be true or false.")
-        key_name = value.get("key_name", "X")
-        if not isinstance(key_name, str) or not key_name.replace("_", "").isalnum():
-            raise serializers.ValidationError("key_name must be the name of a variable.")
-        return value
+        checked = SettingsSerializer(data=value)
+        checked.is_valid(raise_exception=True)
+        return dict(checked.validated_data)
 
 
 class AgentSerializer(serializers.ModelSerializer[AgentProfile]):
