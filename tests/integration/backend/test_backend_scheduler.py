@@ -93,6 +93,19 @@ def test_a_failed_dependency_is_visible_on_what_waits_for_it(user, client, lda):
     assert start_ready_tasks() == 0, "it waits"
 
 
+def test_a_task_that_cannot_start_by_itself_says_why(user, client, lda):
+    project = make_project(user, auto_start=True)
+    first = make_task(project, "First")
+    then = make_task(project, "Then", after=[first], agent_role="QA")
+    Task.objects.filter(pk=first.pk).update(status="DONE")
+    assert start_ready_tasks() == 0
+    said = client.get(f"/api/tasks/{then.pk}/").json()["waiting_reason"]
+    assert said.startswith("Did not start by itself: You have no agent with the role QA; make one")
+    make_agent(user, "QA")
+    assert client.get(f"/api/tasks/{then.pk}/").json()["waiting_reason"] == ""
+    assert start_ready_tasks() == 1, "nothing needs to be done but what it said"
+
+
 @pytest.mark.django_db(transaction=True)
 def test_many_workers_at_once_start_each_task_once(user, lda):
     make_agent(user)

@@ -42,6 +42,7 @@ from rootbound_backend.problems import Problem, not_found
 __all__ = [
     "approve_attempt",
     "cancel_attempt",
+    "check_startable",
     "create_attempt",
     "follow_up",
     "lock_own",
@@ -106,9 +107,7 @@ def create_attempt(
             )
             if task is None:
                 raise not_found("task")
-            _check_startable(task)
-            refuse_stale(task, version)
-            agent = _agent_for(user=user, task=task, agent_id=agent_id)
+            agent = check_startable(user=user, task=task, agent_id=agent_id, version=version)
             warning = refuse_when_full(task.project)
             attempt = _insert(
                 task,
@@ -135,7 +134,37 @@ def _attempt_live() -> Problem:
     )
 
 
-def _check_startable(task: Task) -> None:
+def check_startable(
+    *,
+    user: User,
+    task: Task,
+    agent_id: uuid.UUID | None = None,
+    version: int | None = None,
+) -> AgentProfile:
+    """Return the agent that an attempt on a task would have.
+
+    Parameters
+    ----------
+    user
+        Owner of the task.
+    task
+        The task.
+    agent_id
+        Profile that was asked for; default the task's, else the owner's with the task's role.
+    version
+        The task's version that the caller saw; default whatever is there.
+
+    Raises
+    ------
+    Problem
+        404, 409 as for :func:`create_attempt`.
+    """
+    _refuse_unready(task)
+    refuse_stale(task, version)
+    return _agent_for(user=user, task=task, agent_id=agent_id)
+
+
+def _refuse_unready(task: Task) -> None:
     if Attempt.objects.filter(task=task, status__in=ACTIVE_STATUSES).exists():
         raise _attempt_live()
     if task.status == TaskStatus.DONE:

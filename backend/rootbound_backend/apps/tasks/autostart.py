@@ -8,12 +8,12 @@ import uuid
 from django.db.models import Exists, OuterRef, QuerySet
 
 from rootbound_backend.apps.attempts.models import Attempt
-from rootbound_backend.apps.attempts.services import create_attempt
+from rootbound_backend.apps.attempts.services import check_startable, create_attempt
 from rootbound_backend.apps.tasks.models import Task, TaskStatus
 from rootbound_backend.apps.tasks.selectors import dependants, open_dependencies
 from rootbound_backend.problems import Problem
 
-__all__ = ["start_dependants", "start_ready_tasks"]
+__all__ = ["obstacle_to_start", "start_dependants", "start_ready_tasks"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,29 @@ def _start(candidates: QuerySet[Task]) -> int:
     return sum(_start_one(task) for task in untried.order_by("-priority", "created_at", "id"))
 
 
+def _starts_by_itself(task: Task) -> bool:
+    return bool(task.auto_start or task.project.option("auto_start", False))
+
+
+def obstacle_to_start(task: Task) -> str:
+    """Return what keeps a task from starting by itself, "" when nothing does or it never would.
+
+    Parameters
+    ----------
+    task
+        One that was not tried yet and whose dependencies are done.
+    """
+    if not _starts_by_itself(task):
+        return ""
+    try:
+        check_startable(user=task.project.owner, task=task)
+    except Problem as problem:
+        return problem.detail
+    return ""
+
+
 def _start_one(task: Task) -> bool:
-    if not (task.auto_start or task.project.option("auto_start", False)):
+    if not _starts_by_itself(task):
         return False
     if open_dependencies(task):
         return False

@@ -79,7 +79,11 @@ def _fill_in_waiting(task: Task, blockers: list[_Dependency]) -> None:
             task.waiting_reason = f"Waiting: {attempt.waiting_for}."
         return
     failed = next((item for item in blockers if item.failure), None)
-    if task.status != TaskStatus.TODO or not blockers:
+    if task.status != TaskStatus.TODO or not task.dependencies:
+        return
+    if not blockers:
+        if attempt is None:
+            task.waiting_reason = _obstacle(task)
         return
     if failed is not None:
         task.waiting_reason = (
@@ -89,6 +93,15 @@ def _fill_in_waiting(task: Task, blockers: list[_Dependency]) -> None:
         return
     names = ", ".join(f"“{item.title}”" for item in blockers[:3])
     task.waiting_reason = f"Waiting for {names}{' and more' if len(blockers) > 3 else ''}."
+
+
+def _obstacle(task: Task) -> str:
+    """Say why a task has not begun by itself although all that it waited for is done."""
+    # Imported late: what starts tasks reads them by this module.
+    from rootbound_backend.apps.tasks.autostart import obstacle_to_start
+
+    obstacle = obstacle_to_start(task)
+    return f"Did not start by itself: {obstacle}" if obstacle else ""
 
 
 def get_task(*, user: User, task_id: uuid.UUID) -> Task:
