@@ -89,6 +89,8 @@ class Past:
         Messages to the agent that no request has carried yet.
     asked
         Whether one of them asks for something.
+    warned
+        Limits of which the agent was told that most is used up.
     """
 
     messages: list[ModelMessage] = field(default_factory=list)
@@ -99,6 +101,7 @@ class Past:
     notes: list[str] = field(default_factory=list)
     asked: bool = False
     usage: dict[str, Any] = field(default_factory=dict)
+    warned: set[str] = field(default_factory=set)
 
     def take(self, entry: dict[str, Any]) -> None:
         """Apply one entry."""
@@ -134,6 +137,9 @@ class Past:
 
     def _on_usage(self, entry: dict[str, Any]) -> None:
         self.usage = entry
+
+    def _on_warned(self, entry: dict[str, Any]) -> None:
+        self.warned = set(entry["of"])
 
     def _on_note(self, entry: dict[str, Any]) -> None:
         self.notes.append(str(entry["text"]))

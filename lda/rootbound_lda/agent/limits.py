@@ -15,9 +15,15 @@ WARN_AT: Final = 0.8
 
 @dataclass(slots=True)
 class Warnings:
-    """Says once, for each limit, that most of it is used up."""
+    """Says once, for each limit, that most of it is used up.
 
-    _said: set[str] = field(default_factory=set)
+    Attributes
+    ----------
+    said
+        What was said already.
+    """
+
+    said: set[str] = field(default_factory=set)
 
     def due(self, limits: Limits, meter: Meter, seconds: float) -> str:
         """Return what is mostly used up and was not said yet, ``""`` when there is nothing.
@@ -37,10 +43,23 @@ class Warnings:
         }
         found: list[str] = []
         for what, (now, limit, digits) in used.items():
-            if limit and what not in self._said and now >= WARN_AT * limit:
-                self._said.add(what)
+            if limit and what not in self.said and now >= WARN_AT * limit:
+                self.said.add(what)
                 found.append(f"{now:.{digits}f} of {limit:.{digits}f} {what}")
         return " and ".join(found)
+
+
+def unpriced(model: str, limits: Limits) -> str:
+    """Return what the reader is told of a model without a known price."""
+    guess = (
+        f", and a cautious guess counts against the limit of ${limits.max_cost_usd:.2f}"
+        if limits.max_cost_usd
+        else ""
+    )
+    return (
+        f"The price of {model} is not known, so only tokens are counted{guess}; settings.price in "
+        "the agent's profile sets one."
+    )
 
 
 def check(limits: Limits, meter: Meter) -> None:

@@ -35,7 +35,7 @@ from ..reports import MAX_TEXT, Reporter
 from ..wire import AgentConfig, Limits, Retry, ToolCall, ToolResult, Usage
 from .faults import AgentStopped, understand
 from .journal import Journal, Past
-from .limits import Warnings, check
+from .limits import Warnings, check, unpriced
 from .models import Codec
 from .prices import Meter
 from .schemas import BY_NAME, TOOLS, ToolError, parse_arguments
@@ -129,6 +129,7 @@ class AgentLoop:
         self.meter.output_tokens = int(used.get("output_tokens", 0))
         self.meter.cost = float(used.get("cost", 0.0))
         self._seconds = float(used.get("seconds", 0.0))
+        self._warnings.said = set(past.warned)
 
     async def run(self, prompt: str, number: int = 0) -> Finish:
         """Work until the agent says that it is finished.
@@ -330,6 +331,8 @@ class AgentLoop:
             seconds=self._seconds + time.monotonic() - self._started,
         )
         self.reporter(Usage(meter.steps, meter.input_tokens, meter.output_tokens, meter.cost_usd))
+        if meter.steps == 1 and not meter.price.known:
+            self.reporter.notice(unpriced(self.config.model, self.limits))
         if used.input_tokens > self.codec.window // 2:
             self._elide()
 
@@ -385,6 +388,8 @@ class AgentLoop:
         warning = f"You have used {used}. Bring the work to an end and call finish." if used else ""
         more: list[Any] = [UserPromptPart(warning)] if warning else []
         self._say(ModelRequest(parts=[*parts, *more]))
+        if used:
+            self.journal.write("warned", of=sorted(self._warnings.said))
         # The user has said something that the agent has not read: it is not finished yet.
         return None if self._asked else finish
 

@@ -275,10 +275,18 @@ def test_old_outputs_are_left_out_once_the_window_is_half_full(
     fix = Turn(calls=(edit("return a - b", "return a + b"),))
     model = stub(Steps([fix, *reads, DONE]))
     payload = run_payload(repo, receiver, model, commands=COMMANDS)
-    payload["agent_config"]["settings"]["context_window"] = 4_000
+    payload["agent_config"]["settings"] = {"context_window": 4_000}
+    payload["limits"] = {"max_cost_usd": 5.0}
     assert finished(lda, receiver, payload)["status"] == "REVIEW"
     told = [m["content"] for m in model.requests[-1].body["messages"] if m["role"] == "tool"]
     assert told[0].startswith("Changed calc.py"), "what was done stays"
     left_out = [text.startswith("[output left out, ") for text in told[1:]]
     # Ten, and the one that came after they were counted.
     assert left_out == [True] * 3 + [False] * 11
+    # Not a replayed model, and one without a price: only tokens are counted, which is said once.
+    used = receiver.payloads(payload["attempt_id"], "usage")
+    assert (used[-1]["steps"], {one["cost_usd"] for one in used}) == (16, {None})
+    said = [n["text"] for n in receiver.payloads(payload["attempt_id"], "notice")]
+    (text,) = [text for text in said if "price" in text]
+    assert text.startswith("The price of glm-7 is not known, so only tokens are counted, and a ")
+    assert "guess counts against the limit of $5.00; settings.price in the agent's" in text
