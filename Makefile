@@ -32,6 +32,10 @@ $(STAMPS)/venv: pyproject.toml widgets/rootbound/_version.py
 	@# uv takes a tenth of pip's time; pip knows this machine's own configuration (mirrors).
 	@{ $(PIP) 'uv>=0.8,<1' && UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --quiet --python $(PY) -e '.[server,dev]'; } 2>/dev/null \
 	  || $(PIP) -e '.[server,dev]'
+	@# uv leaves compiling to the first import, but confined kernels cannot write its cache: each of
+	@# their starts would compile anew. What is no Python 3 among the packages' files is passed over.
+	@$(PY) -m compileall -q -j 0 "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	  >/dev/null 2>&1 || true
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/npm: $(STAMPS)/venv $(UI)/package.json $(UI)/package-lock.json
