@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from datetime import datetime
 
 import pytest
 from django.db import connection
@@ -172,7 +173,9 @@ def test_the_quick_way_and_the_full_way_store_the_same(user, monkeypatch, few):
     monkeypatch.setattr(ingest, "FEW", few)
     quick, full = make_attempt(user), make_attempt(user)
     odd = {"text": 'Grün "quoted" \\ \n\t 💡 {a,b} %s', "n": [1, 2.5, None]}
-    texts = [event(1), event(2, **odd), event(3, "ERROR"), *map(event, range(4, 6))]
+    times = ["1969-07-20T22:17:40.5+02:00", "2262-04-12T00:00:00.000001Z"]
+    late = [{**event(seq), "timestamp": time} for seq, time in enumerate(times, start=4)]
+    texts = [event(1), event(2, **odd), event(3, "ERROR"), *late]
     post_events(quick, [event(1)])
     post_events(quick, texts)
     report = event(6, kind="usage", steps=1, input_tokens=2, output_tokens=3, cost_usd=None)
@@ -187,6 +190,8 @@ def test_the_quick_way_and_the_full_way_store_the_same(user, monkeypatch, few):
         for one in (quick, full)
     ]
     assert facts[0] == facts[1]
+    moments = [moment for _, moment, _, payload in facts[0] if payload.get("delta")][-2:]
+    assert moments == [datetime.fromisoformat(time) for time in times]
     for one in (quick, full):
         one.refresh_from_db()
     assert quick.event_bytes == full.event_bytes > 0

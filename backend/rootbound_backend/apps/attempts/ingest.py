@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ from rootbound_backend.apps.attempts.event_reports import (
     StatusReport,
     UsageReport,
 )
+from rootbound_backend.apps.attempts.event_rows import EventRow, copy_events
 from rootbound_backend.apps.attempts.failures import Failure
 from rootbound_backend.apps.attempts.models import (
     LIVE_STATUSES,
@@ -41,7 +43,7 @@ from rootbound_backend.apps.attempts.transitions import (
 from rootbound_backend.apps.tasks.models import Task
 from rootbound_backend.bodies import RowDecoders
 from rootbound_backend.problems import Problem
-from rootbound_backend.wire import copy_rows, decode_part, raw_json, refusing_unstorable
+from rootbound_backend.wire import decode_part, refusing_unstorable
 
 __all__ = [
     "MAX_BATCH",
@@ -70,15 +72,32 @@ class EventIn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     payload: msgspec.Raw
 
 
-class EventBatch(msgspec.Struct, forbid_unknown_fields=True):
-    """A batch of events; an empty one is a heartbeat."""
-
+class _BatchIn(msgspec.Struct, forbid_unknown_fields=True):
     lease_generation: Annotated[int, msgspec.Meta(ge=0)]
     events: Annotated[list[EventIn], msgspec.Meta(max_length=MAX_BATCH)]
 
 
-_DECODERS: RowDecoders[EventBatch, EventIn] = RowDecoders(
-    batch=msgspec.json.Decoder(EventBatch),
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """A validated batch of events; an empty one is a heartbeat.
+
+    Attributes
+    ----------
+    lease_generation
+        Of the hand-over that the sender belongs to.
+    events
+        In the order of the batch.
+    payloads
+        Of `events`, encoded: each look at a raw member copies it, so it is done once.
+    """
+
+    lease_generation: int
+    events: list[EventIn]
+    payloads: list[bytes]
+
+
+_DECODERS: RowDecoders[_BatchIn, EventIn] = RowDecoders(
+    batch=msgspec.json.Decoder(_BatchIn),
     rows=msgspec.json.Decoder(list[EventIn]),
     row=msgspec.json.Decoder(EventIn),
     name="events",
@@ -93,10 +112,6 @@ _KIND = msgspec.json.Decoder(Kind)
 
 _PLAIN_TYPES = frozenset({"LOG", "ERROR"})
 _OPENING_BRACE = ord("{")
-
-_TABLE = "attempts_attemptevent"
-_COLUMNS = ("attempt_id", "seq", "timestamp", "type", "payload", "attempt_created_at")
-_TYPES = ("uuid", "int8", "timestamptz", "varchar", "jsonb", "timestamptz")
 
 FEW = 10
 """Up to so many events are stored by one statement; from there on COPY is quicker."""
@@ -146,19 +161,24 @@ def decode_events(
         400 that names index and field.
     """
     decoded = _DECODERS.decode(body, content_type)
-    batch = (
-        decoded
-        if isinstance(decoded, EventBatch)
-        else EventBatch(lease_generation=lease_generation or 0, events=decoded)
-    )
-    for index, event in enumerate(batch.events):
-        raw = bytes(event.payload)
-        if raw[0] != _OPENING_BRACE:
-            raise _bad(f"events[{index}].payload", "must be an object")
-        if len(raw) > MAX_PAYLOAD_BYTES:
-            what = f"is larger than {MAX_PAYLOAD_BYTES} bytes; use an artifact file"
-            raise _bad(f"events[{index}].payload", what)
-    return batch
+    if isinstance(decoded, _BatchIn):
+        generation, events = decoded.lease_generation, decoded.events
+    else:
+        generation, events = lease_generation or 0, decoded
+    payloads = [bytes(event.payload) for event in events]
+    _check_payloads(payloads)
+    return EventBatch(generation, events, payloads)
+
+
+def _check_payloads(payloads: Sequence[bytes]) -> None:
+    # All at once, and one by one only to name the culprit: there are thousands in a batch.
+    if {payload[0] for payload in payloads} - {_OPENING_BRACE}:
+        index = next(i for i, payload in enumerate(payloads) if payload[0] != _OPENING_BRACE)
+        raise _bad(f"events[{index}].payload", "must be an object")
+    if max(map(len, payloads), default=0) > MAX_PAYLOAD_BYTES:
+        index = next(i for i, payload in enumerate(payloads) if len(payload) > MAX_PAYLOAD_BYTES)
+        what = f"is larger than {MAX_PAYLOAD_BYTES} bytes; use an artifact file"
+        raise _bad(f"events[{index}].payload", what)
 
 
 def _bad(where: str, what: str) -> Problem:
@@ -222,7 +242,7 @@ def ingest_events(*, attempt_id: uuid.UUID, batch: EventBatch) -> int:
         404 when the attempt is gone; 409 ``fenced`` or ``sequence-gap``; 400 for a value that
         cannot be stored.
     """
-    plain = _plain_bytes(batch.events)
+    plain = _plain_bytes(batch)
     if plain is not None and _take_plain(attempt_id, batch, plain):
         stored, contiguous = len(batch.events), batch.events[-1].seq
     else:
@@ -258,24 +278,24 @@ def _take_plain(attempt_id: uuid.UUID, batch: EventBatch, size: int) -> bool:
         "lease": timezone.now() + timedelta(seconds=LEASE_S),
     }  # fmt: skip
     taken = _store_few if len(events) <= FEW else _store_many
-    if not taken(attempt_id, events, facts):
+    if not taken(attempt_id, batch, facts):
         return False
     announce_attempt(attempt_id)
     return True
 
 
-def _store_few(attempt_id: uuid.UUID, events: Sequence[EventIn], facts: dict[str, Any]) -> bool:
+def _store_few(attempt_id: uuid.UUID, batch: EventBatch, facts: dict[str, Any]) -> bool:
     facts |= {
-        "moments": [event.timestamp for event in events],
-        "types": [event.type for event in events],
-        "payloads": [bytes(event.payload).decode() for event in events],
+        "moments": [event.timestamp for event in batch.events],
+        "types": [event.type for event in batch.events],
+        "payloads": [payload.decode() for payload in batch.payloads],
     }
     with refusing_unstorable(), connection.cursor() as cursor:
         cursor.execute(_TAKE_FEW, facts)
         return bool(cursor.rowcount)
 
 
-def _store_many(attempt_id: uuid.UUID, events: Sequence[EventIn], facts: dict[str, Any]) -> bool:
+def _store_many(attempt_id: uuid.UUID, batch: EventBatch, facts: dict[str, Any]) -> bool:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(_TAKE, facts)
@@ -284,29 +304,31 @@ def _store_many(attempt_id: uuid.UUID, events: Sequence[EventIn], facts: dict[st
             return False
         base, created_at = taken
         rows = (
-            (attempt_id, base + place, event.timestamp, event.type, raw_json(event.payload),
-             created_at)
-            for place, event in enumerate(events, start=1)
-        )  # fmt: skip
-        copy_rows(_TABLE, _COLUMNS, _TYPES, rows)
+            (seq, event.timestamp, event.type, payload)
+            for seq, (event, payload) in enumerate(
+                zip(batch.events, batch.payloads, strict=True), start=base + 1
+            )
+        )
+        copy_events(attempt_id, created_at, rows)
     return True
 
 
-def _plain_bytes(events: Sequence[EventIn]) -> int | None:
+def _plain_bytes(batch: EventBatch) -> int | None:
     """Return the payloads' bytes if the events are consecutive and change nothing but the stream.
 
-    One pass, because it is run for each of some ten thousand events a second.
+    Whole lists at a time, because it is run for each of tens of thousands of events a second.
     """
+    events = batch.events
     if not events:
         return None
-    expected, size = events[0].seq, 0
-    for event in events:
-        raw = bytes(event.payload)
-        if event.seq != expected or event.type not in _PLAIN_TYPES or b'"usage"' in raw:
-            return None
-        expected += 1
-        size += len(raw)
-    return size
+    first = events[0].seq
+    if [event.seq for event in events] != list(range(first, first + len(events))):
+        return None
+    if not {event.type for event in events} <= _PLAIN_TYPES:
+        return None
+    if any(b'"usage"' in payload for payload in batch.payloads):
+        return None
+    return sum(map(len, batch.payloads))
 
 
 class _Application:
@@ -314,7 +336,7 @@ class _Application:
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
-        self.rows: list[tuple[Any, ...]] = []
+        self.rows: list[EventRow] = []
         self.board_changed = False
 
     def run(self, new: list[tuple[int, EventIn]]) -> None:
@@ -331,7 +353,7 @@ class _Application:
             payload = handler(self, index, event) if handler else None
             self._store(event, payload)
         if new:
-            copy_rows(_TABLE, _COLUMNS, _TYPES, self.rows)
+            copy_events(attempt.pk, attempt.created_at, self.rows)
             attempt.last_source_seq = new[-1][1].seq
             announce_attempt(attempt.pk)
         if attempt.status in LIVE_STATUSES:
@@ -346,14 +368,12 @@ class _Application:
         self, event: EventIn, payload: dict[str, Any] | None, type_: str | None = None
     ) -> None:
         self.attempt.last_seq += 1
-        raw = event.payload if payload is None else msgspec.json.encode(payload)
+        raw = bytes(event.payload) if payload is None else msgspec.json.encode(payload)
         kind = type_ or event.type
         if payload is not None and payload.get("kind") == "notice":
             kind = EventType.LOG.value
-        attempt = self.attempt
-        attempt.event_bytes += len(bytes(raw))
-        row = (attempt.pk, attempt.last_seq, event.timestamp, kind, raw_json(raw))
-        self.rows.append((*row, attempt.created_at))
+        self.attempt.event_bytes += len(raw)
+        self.rows.append((self.attempt.last_seq, event.timestamp, kind, raw))
 
     def _log(self, index: int, event: EventIn) -> None:
         raw = bytes(event.payload)
