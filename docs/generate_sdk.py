@@ -46,7 +46,7 @@ Ctrl-C stops watching, not the attempt. It ends with the attempt, or at a review
 `AsyncProject`, `AsyncTask`, `AsyncAttempt`, `AsyncDecomposition`.
 
 **Errors** are `rb.RootboundError` with one sentence and the way out; `code`, `status` and `problem`
-are for programs.
+are for programs. In a notebook they show the cell's line and the sentence.
 
 **In notebooks.** `%load_ext rootbound` gives `%rootbound status | board | audit | plan | run`, with
 tab completion. `notebooks/` has a quickstart, planning and review, an audit investigation, a
@@ -57,9 +57,10 @@ comparison of models, and the batch report.
 `rootbound batch run notebooks/batch.ipynb -p project=app -p prompt="Make the tests pass"` starts the
 stack or finds it running, executes the notebook without JupyterLab, and leaves an executed notebook
 that is a report (`--html` for a page of its own). Its exit code is 1 when an attempt failed or work
-was left. A file beside the report, `.NAME.batch.json`, remembers the batch: the same command after a
-crash goes on with it, and neither plans nor does anything twice; attempts themselves go on meanwhile,
-because the stack runs them. `--budget` is checked between attempts; a project's own `budget` limits
+was left. A file in the state folder remembers the batch by its report's path: the same command after
+a crash goes on with it, and neither plans nor does anything twice; attempts themselves go on meanwhile,
+because the stack runs them. The notebook runs in a [confined kernel](kernels.md), without the network
+unless `--network` is given. `--budget` is checked between attempts; a project's own `budget` limits
 each one. Other tools that drive papermill take the engine `rootbound`
 (`papermill --engine rootbound in.ipynb out.ipynb`), and `rb.Batch` does the work in your own notebook.
 """

@@ -14,16 +14,30 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent / "rootbound"
 MODULES = {"aio.py": "client.py"} | {
     f"aio_{name}.py": f"{name}.py"
-    for name in ("access", "audit", "machines", "objects", "review", "schedules")
+    for name in (
+        "access",
+        "audit",
+        "machines",
+        "objects",
+        "review",
+        "schedules",
+        "stream",
+        "transport",
+    )
 }
 """Source and what is written from it."""
 
 _RULES = [
     (r"^( *)# \| ?", r"\1"),
     (r"\bAsyncTransport\b", "SyncTransport"),
-    (r"\basync_export\b", "export"),
+    (r"\bleft = cursor\.time_left\(\)", "left = cursor.next_look()"),
+    (r"\bawait asyncio\.wait_for\(socket\.recv\(\), left\)", "socket.recv(left)"),
+    (r"\bawait asyncio\.sleep\(cursor\.pause\(\)\)", "cursor.stop.wait(cursor.pause())"),
+    (r"\bawait asyncio\.sleep\b", "time.sleep"),
+    (r"\bwebsockets\.asyncio\b", "websockets.sync"),
+    (r"\ba(close|read|iter_bytes)\(", r"\1("),
     (r"\[(\w+) async for \1 in self\]", "self"),
-    (r"\b(connect|follow_events)_async\b", r"\1"),
+    (r"\b(connect)_async\b", r"\1"),
     (r"^import asyncio\n", ""),
     (r"\bawait asyncio\.to_thread\(([\w.]+|Path\(path\)\.\w+), ", r"\1("),
     (r"  # noqa: ASYNC\d+[^\n]*", ""),
@@ -49,10 +63,8 @@ def sync_source(name: str, text: str) -> str:
     for pattern, replacement in _RULES:
         text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
     note = f"# Written by widgets/generate_sync.py from {name}; change that one.\n"
-    return _ruff(
-        ["format"],
-        _ruff(["check", "--select", "I,RUF022,UP028", "--fix", "--unsafe-fixes"], note + text),
-    )
+    tidy = ["check", "--select", "I,RUF022,SIM117,UP028", "--fix", "--unsafe-fixes"]
+    return _ruff(["format"], _ruff(tidy, note + text))
 
 
 def _ruff(command: list[str], text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,6 +13,7 @@ from msgspec import Meta, Struct
 
 from .audit import AuditRecord, AuditSink
 from .config import write_atomic
+from .kernel_pip import pip_environment
 from .policy import Policy
 from .sandbox import base_env
 from .wire import Ingest
@@ -28,7 +30,8 @@ TOKEN: Final = "token"  # noqa: S105 - a file's name
 STARTUP: Final = "rootbound_kernel_startup"
 _STARTUP_CODE: Final = f"import {STARTUP}\n{STARTUP}.install()\ndel {STARTUP}\n".encode()
 _UUID: Final = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-_LEFT_OUT: Final = ("CI", "NO_COLOR", "PIP_NO_INPUT")
+_LEFT_OUT: Final = ("CI", "NO_COLOR")
+_PIP_OWN: Final = ("PIP_PROGRESS_BAR", "PIP_DISABLE_PIP_VERSION_CHECK", "PIP_NO_INPUT")
 
 
 class KernelRequest(Struct, frozen=True):
@@ -86,21 +89,39 @@ class KernelAudit:
         self._sink.settle()
 
 
-def environment_of(request: KernelRequest, policy: Policy, sockets: Path) -> dict[str, str]:
-    """Return the kernel's environment: what it asked for, and its own folders."""
+def environment_of(
+    request: KernelRequest, policy: Policy, sockets: Path, withheld: Iterable[str] = ()
+) -> dict[str, str]:
+    """Return the kernel's environment: what it asked for, and its own folders.
+
+    Parameters
+    ----------
+    request
+        Of the provisioner.
+    policy
+        The kernel's.
+    sockets
+        Its folder with what it may only read.
+    withheld
+        Hosts whose passwords pip's file there lacks.
+    """
     base = base_env(policy, network=request.network)
-    own = {name: value for name, value in base.items() if name not in _LEFT_OUT}
-    packages = str(policy.private_home / "packages")
-    modules = [packages, request.env.get("PYTHONPATH", ""), str(sockets)]
+    # pip's settings are in a file of the kernel's own.
+    own = {
+        name: value
+        for name, value in base.items()
+        if name not in _LEFT_OUT and (name in _PIP_OWN or not name.startswith("PIP_"))
+    }
+    modules = [request.env.get("PYTHONPATH", ""), str(sockets)]
     roots = [path for path in policy.writable if path.name != request.batch or not request.batch]
     batch = [path for path in policy.writable if request.batch and path.name == request.batch]
-    env = {**own, **request.env}
+    env = {**own, **pip_environment(sockets, withheld, network=request.network), **request.env}
     env |= {
         "HOME": own["HOME"],
         "TMPDIR": own["TMPDIR"],
         "IPYTHONDIR": str(policy.private_home / ".ipython"),
         # The environment is not the kernel's to change: what it installs is its own.
-        "PIP_TARGET": packages,
+        "PIP_PREFIX": str(policy.private_home / "packages"),
         "PYTHONPATH": os.pathsep.join(filter(None, modules)),
         "PYTHONSTARTUP": str(sockets / "startup.py"),
         "PYTHONDONTWRITEBYTECODE": "1",

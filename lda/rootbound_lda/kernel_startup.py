@@ -7,9 +7,19 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import sys
+import sysconfig
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+INSTALLS = re.compile(r"\bpip[\d.]*\s+(install|download|wheel)\b")
+UPGRADES = re.compile(r"\s(-U|--upgrade)\b|[<>=~!]=|[<>]")
+CANNOT_CHANGE = (
+    "What the environment has, this kernel cannot change: where pip may not remove it, `%pip "
+    "install --ignore-installed NAME` puts another version into the kernel's own folder."
+)
 
 
 def explain(error: OSError, roots: list[str]) -> str | None:
@@ -30,6 +40,24 @@ def explain(error: OSError, roots: list[str]) -> str | None:
     )
 
 
+def own_packages(prefix: str) -> None:
+    """Have what pip installs for this kernel found, now and after a restart, here and in children.
+
+    Not by PYTHONPATH from outside: what is there must not come before the kernel's own modules.
+    """
+    if not prefix:
+        return
+    bases = dict.fromkeys(("base", "platbase", "installed_base", "installed_platbase"), prefix)
+    scheme = sysconfig.get_preferred_scheme("prefix")
+    paths = {sysconfig.get_path(name, scheme, bases) for name in ("purelib", "platlib")}
+    for path in sorted(paths):
+        os.makedirs(path, exist_ok=True)  # noqa: PTH103 - a folder that is not there is not watched
+        sys.path.insert(1, path)
+    later = [*sorted(paths), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(later)
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), f"{prefix}/bin"])
+
+
 def install() -> None:
     """Have refusals explained in the traceback and in the reply."""
     try:
@@ -37,6 +65,7 @@ def install() -> None:
     except ImportError:
         return  # another Python, started by a cell
     shell: Any = get_ipython()
+    own_packages(os.environ.get("PIP_PREFIX", ""))
     roots = [root for root in os.environ.get("ROOTBOUND_ROOTS", "").split(os.pathsep) if root]
 
     def show(
@@ -50,7 +79,14 @@ def install() -> None:
             error.strerror = explain(error, roots) or error.strerror
         self.showtraceback((kind, error, trace), tb_offset=tb_offset)
 
+    def system(command: str) -> None:
+        # `!command` and `%pip` through pipes: the machine's terminals are out of reach.
+        shell.system_raw(command)
+        if shell.user_ns.get("_exit_code") and INSTALLS.search(command):
+            note = os.environ.get("ROOTBOUND_PIP_NOTE")
+            if note := note or (CANNOT_CHANGE if UPGRADES.search(command) else ""):
+                os.write(2, f"\n{note}\n".encode())  # behind what pip wrote there itself
+
     if shell is not None:
         shell.set_custom_exc((PermissionError,), show)
-        # `!command` and `%pip` through pipes: the machine's terminals are out of reach.
-        shell.system = shell.system_raw
+        shell.system = system

@@ -26,6 +26,7 @@ from typing import Any, Final
 from .advice import Advisor
 from .audit import AuditUnavailable
 from .config import write_atomic
+from .kernel_pip import pip_places, pip_settings, write_pip_settings
 from .kernel_policy import build_kernel_policy, folder_to_start_in
 from .kernel_relay import Relay
 from .kernel_setup import (
@@ -67,6 +68,7 @@ class _Session:
     sockets: Path
     policy: Policy
     runner: CommandRunner
+    pip_withheld: list[str]
     server: asyncio.Server | None = None
     task: asyncio.Task[None] | None = None
     leaving: bool = False
@@ -157,11 +159,13 @@ class KernelHost:
                 "them; set ROOTBOUND_HOME to a folder with a shorter one.",
             )
         loopback = not request.network and await self._has_loopback()
-        policy = await asyncio.to_thread(self._prepare, request, sockets, loopback=loopback)
+        policy, withheld = await asyncio.to_thread(
+            self._prepare, request, sockets, loopback=loopback
+        )
         ingest, outbox = request.ingest, self._services.outbox
         owner = Owner(request.session_id, "kernel", 1, ingest.base_url, ingest.token, live=True)
         await asyncio.wrap_future(outbox.open_owner(owner))
-        session = _Session(request, sockets, policy, self._runner(request, policy))
+        session = _Session(request, sockets, policy, self._runner(request, policy), withheld)
         self._live[request.session_id] = session
         control = sockets.with_name(f"{sockets.name}.c")
         session.server = await asyncio.start_unix_server(
@@ -227,8 +231,10 @@ class KernelHost:
             self._loopback = wall is not None and await asyncio.to_thread(wall.has_loopback)
         return self._loopback
 
-    def _prepare(self, request: KernelRequest, sockets: Path, *, loopback: bool) -> Policy:
-        """Make the kernel's folders and its policy."""
+    def _prepare(
+        self, request: KernelRequest, sockets: Path, *, loopback: bool
+    ) -> tuple[Policy, list[str]]:
+        """Make the kernel's folders and its policy; return it, and what pip is not told."""
         shared = None
         if request.batch:
             shared = self._private / "batches" / request.batch
@@ -239,6 +245,7 @@ class KernelHost:
         private = self._private / request.kernel_id
         private.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(private / "session", request.session_id.encode())
+        pip = pip_settings()
         program, *_ = request.argv
         places = [text for text in request.env.get("PATH", "").split(os.pathsep) if text]
         found = shutil.which(program, path=os.pathsep.join(places) or None)
@@ -249,7 +256,7 @@ class KernelHost:
                 sockets=sockets,
                 state_dir=self._services.config.home,
                 writable_roots=request.writable_roots,
-                readable_paths=[request.cwd] if request.cwd else [],
+                readable_paths=[*([request.cwd] if request.cwd else []), *pip_places(pip)],
                 programs=[*([found] if found else []), *places],
                 shared=shared,
                 network=request.network,
@@ -260,7 +267,7 @@ class KernelHost:
             shutil.rmtree(sockets, ignore_errors=True)
             raise
         write_startup(sockets)
-        return policy
+        return policy, write_pip_settings(sockets, pip, network=request.network)
 
     def _runner(self, request: KernelRequest, policy: Policy) -> CommandRunner:
         audit = RunAudit(self._services.outbox, request.session_id, request.session_id)
@@ -350,7 +357,7 @@ class KernelHost:
             result = await session.runner.run(
                 [text.replace("{connection_file}", connection) for text in request.argv],
                 cwd=folder_to_start_in(request.cwd, policy),
-                env=environment_of(request, policy, session.sockets),
+                env=environment_of(request, policy, session.sockets, session.pip_withheld),
                 network=request.network,
                 timeout_s=math.inf,
                 on_output=on_output,

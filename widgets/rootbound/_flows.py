@@ -94,16 +94,22 @@ def _poll(
     deadline = None if timeout is None else time.monotonic() + timeout
     away_since: float | None = None
     pause = _FIRST_PAUSE_S
+    is_known = False
     while True:
         try:
             state = yield from call(endpoint, operation())
-            away_since = None
+            away_since, is_known = None, True
             if is_done(state):
                 return state
         except ConnectionFailedError:
             away_since = away_since or time.monotonic()
             if time.monotonic() - away_since > PATIENCE_S:
                 raise
+        except NotFoundError as error:
+            if not is_known:
+                raise
+            gone = f"{what} was deleted while it was waited for, perhaps with its project."
+            raise NotFoundError(gone, code=error.code, status=404) from error
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise WaitTimeoutError(f"{what} did not finish within {timeout:g} s; it goes on.")

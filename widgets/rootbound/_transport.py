@@ -1,13 +1,10 @@
-"""Executes operations over httpx, blocking or awaiting.
+"""What to do for an operation: send, wait, send again.
 
-What to do (send, wait, send again) is written once, as generators that perform no I/O themselves
-(`Flow`); the two transports only carry the steps out.
+Written as generators that perform no I/O themselves (`Flow`); a transport carries the steps out.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,7 +12,7 @@ from typing import Any, TypeVar
 import httpx
 
 from ._operations import Operation
-from .discovery import Endpoint, http_options
+from .discovery import Endpoint
 from .errors import ConnectionFailedError, ServerError, error_from_problem
 
 T = TypeVar("T")
@@ -146,87 +143,3 @@ def _decode(response: httpx.Response, operation: Operation[Any]) -> Any:
             f"The server answered {what} with something else than JSON; is it Rootbound?",
             status=response.status_code,
         ) from error
-
-
-class SyncTransport:
-    """Carries out flows, blocking.
-
-    Parameters
-    ----------
-    endpoint : Endpoint
-        Where to.
-    timeout : float
-        Seconds for connecting, and between two bytes of an answer.
-    """
-
-    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
-        self.endpoint = endpoint
-        transport = httpx.HTTPTransport(uds=endpoint.socket) if endpoint.socket else None
-        self._http = httpx.Client(**http_options(endpoint.url, timeout), transport=transport)
-
-    def run(self, flow: Flow[T]) -> T:
-        """Carry out a flow and return its result."""
-        reply: Any = None
-        failure: Exception | None = None
-        try:
-            while True:
-                step = flow.throw(failure) if failure else flow.send(reply)
-                reply, failure = None, None
-                try:
-                    reply = self._perform(step)
-                except httpx.HTTPError as error:
-                    failure = error
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        finally:
-            flow.close()
-
-    def _perform(self, step: Step) -> httpx.Response | None:
-        if isinstance(step, Pause):
-            time.sleep(step.seconds)
-            return None
-        return self._http.request(
-            step.method, step.url, params=step.params, headers=step.headers, json=step.body
-        )
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._http.close()
-
-
-class AsyncTransport:
-    """Carries out flows, awaiting; parameters as for `SyncTransport`."""
-
-    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
-        self.endpoint = endpoint
-        transport = httpx.AsyncHTTPTransport(uds=endpoint.socket) if endpoint.socket else None
-        self._http = httpx.AsyncClient(**http_options(endpoint.url, timeout), transport=transport)
-
-    async def run(self, flow: Flow[T]) -> T:
-        """Carry out a flow and return its result."""
-        reply: Any = None
-        failure: Exception | None = None
-        try:
-            while True:
-                step = flow.throw(failure) if failure else flow.send(reply)
-                reply, failure = None, None
-                try:
-                    reply = await self._perform(step)
-                except httpx.HTTPError as error:
-                    failure = error
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        finally:
-            flow.close()
-
-    async def _perform(self, step: Step) -> httpx.Response | None:
-        if isinstance(step, Pause):
-            await asyncio.sleep(step.seconds)
-            return None
-        return await self._http.request(
-            step.method, step.url, params=step.params, headers=step.headers, json=step.body
-        )
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._http.aclose()

@@ -14,13 +14,14 @@ from . import _flows as flows
 from . import _html as html
 from . import _operations as ops
 from . import costs, models
-from ._transport import AsyncTransport, Flow, call
+from ._transport import Flow, call
 from .aio_access import AsyncAccessRequest
 from .aio_audit import AsyncAuditQuery
 from .aio_machines import AsyncMachines
 from .aio_objects import AsyncAttempt, AsyncDecomposition, AsyncProject, AsyncTask
 from .aio_review import AsyncClientCare
 from .aio_schedules import AsyncSchedules
+from .aio_transport import AsyncTransport
 from .discovery import Endpoint, find_endpoint
 from .tables import Listing
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 # | from . import _html as html
 from . import _operations as ops
-from .audit_export import async_export
+from . import audit_export
 from .audit_models import AuditTimeline, AuditTree, AuditVerification
 from .audit_query import COLUMNS, Form, Progress, Query
 
@@ -148,7 +148,29 @@ class AsyncAuditQuery(Query):
         ConnectionFailedError
             If the connection broke; there is then no file.
         """
-        return await async_export(self._client, Path(path), form, self._export_filters())
+        target = Path(path)
+        chosen = audit_export.form_of(target, form)
+        for is_last in (False, True):
+            if await self._exported(target, chosen, is_last=is_last):
+                break
+        return target
+
+    async def _exported(self, path: Path, form: str, *, is_last: bool) -> bool:
+        """Write the file; return False when the token was renewed meanwhile."""
+        endpoint = self._client.endpoint
+        request = audit_export.request(endpoint, form, self._export_filters())
+        http = self._client._transport._http
+        with audit_export.breaks(endpoint):
+            async with http.stream(**request) as response:
+                if response.status_code == 401 and not is_last and endpoint.refresh():
+                    return False
+                if response.status_code >= 300:
+                    await response.aread()
+                    raise audit_export.refusal(response)
+                with audit_export.whole_file(path) as file:
+                    async for block in response.aiter_bytes():
+                        file.write(block)
+        return True
 
     # | def _repr_html_(self) -> str:
     # |     page = self.page(limit=min(PREVIEW, self.limit or PREVIEW))

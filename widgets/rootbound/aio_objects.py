@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from . import _cursor, aio_stream, models
 from . import _flows as flows
 from . import _operations as ops
-from . import models, stream
 from .aio_access import AsyncAccessRequest
 from .aio_audit import AsyncAuditQuery
 from .aio_review import AsyncAttemptReview, AsyncTaskReview
@@ -68,17 +68,17 @@ class AsyncAttempt(AsyncAttemptReview, models.BaseAttempt):
         """
         if not follow:
             return AsyncEvents(self._stored(after))
-        cursor = stream.StreamCursor(after, through_review=through_review, timeout=timeout)
+        cursor = _cursor.StreamCursor(after, through_review=through_review, timeout=timeout)
         return AsyncEvents(self._followed_events(cursor))
 
-    async def _followed_events(self, cursor: stream.StreamCursor) -> AsyncIterator[models.Event]:
+    async def _followed_events(self, cursor: _cursor.StreamCursor) -> AsyncIterator[models.Event]:
         with flows.detaching(self._detached):
-            async for event in stream.follow_events_async(self.client, self.id, cursor):
+            async for event in aio_stream.follow_events(self.client, self.id, cursor):
                 yield event
 
     async def _stored(self, after: int) -> AsyncIterator[models.Event]:
         while stored := await self.client._call(
-            ops.events(self.id, after=after, limit=stream.PAGE)
+            ops.events(self.id, after=after, limit=_cursor.PAGE)
         ):
             for event in stored:
                 yield event

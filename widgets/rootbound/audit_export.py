@@ -1,4 +1,4 @@
-"""Exports of the audit log to a file, streamed."""
+"""What exports of the audit log to a file are made of."""
 
 from __future__ import annotations
 
@@ -19,56 +19,20 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .aio import AsyncClient
-    from .client import Client
     from .discovery import Endpoint
 
 _FORMS = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv"}
 _PATH = "/api/audit/logs/"
 
 
-def export(client: Client, path: Path, form: str | None, filters: Mapping[str, Any]) -> Path:
-    """Write an export to a file; see `AuditQuery.export`."""
-    form = _form(path, form)
-    http: httpx.Client = client._transport._http
-    for is_last in (False, True):
-        request = _request(client.endpoint, form, filters)
-        with _errors(client.endpoint), http.stream(**request) as response:
-            if response.status_code == 401 and not is_last and client.endpoint.refresh():
-                continue
-            if response.status_code >= 300:
-                response.read()
-                raise _refusal(response)
-            with whole_file(path) as file:
-                for block in response.iter_bytes():
-                    file.write(block)
-        break
-    return path
+def form_of(path: Path, form: str | None) -> str:
+    """Return the form of an export, which may go by the ending of its file.
 
-
-async def async_export(
-    client: AsyncClient, path: Path, form: str | None, filters: Mapping[str, Any]
-) -> Path:
-    """As `export`, awaited."""
-    form = _form(path, form)
-    http: httpx.AsyncClient = client._transport._http
-    for is_last in (False, True):
-        request = _request(client.endpoint, form, filters)
-        with _errors(client.endpoint):
-            async with http.stream(**request) as response:
-                if response.status_code == 401 and not is_last and client.endpoint.refresh():
-                    continue
-                if response.status_code >= 300:
-                    await response.aread()
-                    raise _refusal(response)
-                with whole_file(path) as file:
-                    async for block in response.aiter_bytes():
-                        file.write(block)
-        break
-    return path
-
-
-def _form(path: Path, form: str | None) -> str:
+    Raises
+    ------
+    InvalidRequestError
+        If neither says what to write.
+    """
     found = form or _FORMS.get(path.suffix.lower())
     if found not in _FORMS.values():
         raise InvalidRequestError(
@@ -79,7 +43,8 @@ def _form(path: Path, form: str | None) -> str:
     return str(found)
 
 
-def _request(endpoint: Endpoint, form: str, filters: Mapping[str, Any]) -> dict[str, Any]:
+def request(endpoint: Endpoint, form: str, filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request, as httpx takes it."""
     return {
         "method": "GET",
         "url": endpoint.url + _PATH,
@@ -88,7 +53,8 @@ def _request(endpoint: Endpoint, form: str, filters: Mapping[str, Any]) -> dict[
     }
 
 
-def _refusal(response: httpx.Response) -> RootboundError:
+def refusal(response: httpx.Response) -> RootboundError:
+    """Return the error that a refused export is."""
     try:
         problem = response.json()
     except ValueError:
@@ -99,7 +65,8 @@ def _refusal(response: httpx.Response) -> RootboundError:
 
 
 @contextlib.contextmanager
-def _errors(endpoint: Endpoint) -> Iterator[None]:
+def breaks(endpoint: Endpoint) -> Iterator[None]:
+    """Turn what httpx says of a broken connection into an error of ours."""
     try:
         yield
     except httpx.HTTPError as error:

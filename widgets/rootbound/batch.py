@@ -30,6 +30,8 @@ LEDGER_VARIABLE = "ROOTBOUND_BATCH_LEDGER"
 """Names the file of the batch in the environment of a notebook that papermill executes."""
 
 _POLL_S = 0.5
+"""Longest time between two looks; they are closer together after something has changed."""
+_FIRST_POLL_S = 0.05
 # Lost with a machine or a service, not by the agent: worth another attempt when going on.
 _LOST = frozenset({"LDA_LOST", "LDA_UNREACHABLE"})
 
@@ -212,9 +214,12 @@ class Batch:
         with flows.detaching(sentence), _bar(progress) as report:
             plan = self._plan()
             ids = self._tasks(plan)
+            pause, seen = 0.0, ""
             while True:
                 tasks = self._read(ids)
                 report(tasks)
+                known, seen = seen, repr([(task.status, _status(task)) for task in tasks])
+                pause = min(_FIRST_POLL_S if seen != known else pause * 1.5, _POLL_S)
                 if self._merge(tasks):
                     continue  # which frees the tasks behind it
                 waiting = [task for task in tasks if self._may_start(task)]
@@ -223,7 +228,7 @@ class Batch:
                 # Judged by one look: what ends meanwhile is seen by the next.
                 if not begun and not any(map(_is_live, tasks)):
                     break
-                time.sleep(_POLL_S)
+                time.sleep(pause)
         resumed = bool(self._entry.get("resumed"))
         project = self.project.refresh()
         result = BatchResult(project, plan, tasks, stopped, resumed, self._refused)

@@ -83,6 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `rootbound logs backend | head`
         sys.stderr.close()
         return _OK
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _say(f"{error.strerror}: {error.filename}.", sys.stderr)
+        return _FAILED
 
 
 def add_parser(subparsers: Subparsers) -> None:

@@ -57,6 +57,7 @@ def add_parser(subparsers: Subparsers) -> None:
     run.add_argument(
         "--unconfined", action="store_true", help="run the notebook with your rights, unaudited"
     )
+    run.add_argument("--network", action="store_true", help="let the notebook reach the network")
     run.add_argument("--fresh", action="store_true", help="forget a batch that was cut off")
     run.add_argument("--json", action="store_true", help="print the outcome as JSON")
     run.set_defaults(run=_run)
@@ -175,6 +176,7 @@ def _execute(
             kernel_name=options.kernel,
             progress_bar=False,
             confined=not options.unconfined,
+            network=options.network,
         )
     except papermill.PapermillExecutionError as error:
         return str(error.evalue) or str(error.ename)

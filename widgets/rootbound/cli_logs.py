@@ -67,7 +67,7 @@ def show_attempt(options: argparse.Namespace) -> int:
 
 
 def _chosen(client: Client, options: argparse.Namespace) -> Iterator[Event]:
-    from rootbound import stream
+    from rootbound import _cursor, stream
 
     attempt_id, last = options.service, 0
     for event in _stored(client, options):
@@ -77,7 +77,7 @@ def _chosen(client: Client, options: argparse.Namespace) -> Iterator[Event]:
         # Between the two reads more may have come; the stream goes on behind what was shown.
         attempt = client.attempt(attempt_id)
         after = last if not (options.type or options.search) else attempt.last_seq
-        cursor = stream.StreamCursor(after, through_review=True)
+        cursor = _cursor.StreamCursor(after, through_review=True)
         for event in stream.follow_events(client, attempt_id, cursor):
             if not options.type or event.type in options.type.split(","):
                 yield event

@@ -14,7 +14,7 @@ from . import _flows as flows
 from . import _html as html
 from . import _operations as ops
 from . import costs, models
-from ._transport import Flow, SyncTransport, call
+from ._transport import Flow, call
 from .access import AccessRequest
 from .audit import AuditQuery
 from .discovery import Endpoint, find_endpoint
@@ -23,6 +23,7 @@ from .objects import Attempt, Decomposition, Project, Task
 from .review import ClientCare
 from .schedules import Schedules
 from .tables import Listing
+from .transport import SyncTransport
 
 T = TypeVar("T")
 M = TypeVar("M", bound=models.Model)

@@ -20,9 +20,18 @@ from ._version import __version__
 from .errors import AuthenticationError, DiscoveryError
 
 _PROBE_TIMEOUT_S = 5.0
-_WAY_OUT = "Start Rootbound with `rootbound up`, or pass url= and token=."
+_WAY_OUT = (
+    "Start Rootbound with `rootbound up`, or name a server: ROOTBOUND_URL and ROOTBOUND_TOKEN, or "
+    "url= and token= in Python."
+)
 
 Kind = Literal["jupyter", "headless"]
+
+
+class Misfit(str):
+    """Why a server's version does not fit this SDK; the way out is in it."""
+
+    __slots__ = ()
 
 
 @dataclass
@@ -192,7 +201,7 @@ def _give_up(tried: list[str]) -> Endpoint:
     raise DiscoveryError(f"No Rootbound server was found: {'; '.join(tried)}. {_WAY_OUT}")
 
 
-def version_refusal(server: str, client: str = __version__) -> str | None:
+def version_refusal(server: str, client: str = __version__) -> Misfit | None:
     """Return why a server's version does not fit this SDK, None when it does.
 
     The rule: the major version must be the same, and as long as it is 0 the minor one as well.
@@ -208,15 +217,15 @@ def version_refusal(server: str, client: str = __version__) -> str | None:
 
     Returns
     -------
-    str or None
+    Misfit or None
         One clause with the way out.
     """
     theirs, ours = _series(server), _series(client)
     if not server or theirs == ours:
         return None
-    return (
+    return Misfit(
         f"it runs Rootbound {server} and this SDK is {client}, which speaks with {ours}.* only; "
-        f"run `pip install 'rootbound=={theirs}.*'` here, or update the server"
+        f"run `pip install 'rootbound=={theirs}.*'` here, or bring the server to {ours}.*"
     )
 
 
@@ -273,7 +282,7 @@ def _named(url: str, token: str | None, source: str) -> Endpoint:
     candidates = [Endpoint(f"{clean}/rootbound", token, "jupyter", source)]
     if clean.endswith("/rootbound"):
         candidates = [Endpoint(clean, token, "jupyter", source)]
-    elif (answer := probe(clean, {}, "/api/health/")) == 200:
+    elif (answer := probe(clean, {}, "/api/health/")) == 200 or isinstance(answer, Misfit):
         # Only the backend itself has this page at the root, and it needs no token.
         candidates = [Endpoint(clean, token, "headless", source)]
     elif isinstance(answer, str):
@@ -283,8 +292,11 @@ def _named(url: str, token: str | None, source: str) -> Endpoint:
     if answer == 200:
         return endpoint
     if answer in (401, 403):
+        shown = "`rootbound token` prints a new one"
+        if endpoint.kind == "jupyter":
+            shown = "`jupyter server list` shows the one it takes"
         how = (
-            "refused the token; it may have expired, and `rootbound token` prints a new one"
+            f"refused the token; it may have expired, and {shown}"
             if token
             else "needs a token; pass token= or set ROOTBOUND_TOKEN"
         )
@@ -297,7 +309,8 @@ def _named(url: str, token: str | None, source: str) -> Endpoint:
             "`rootbound status` shows which service is missing."
         )
     reason = answer if isinstance(answer, str) else "there is no Rootbound at this address"
-    raise DiscoveryError(f"{endpoint.url} (from {source}) cannot be used: {reason}. {_WAY_OUT}")
+    way_out = "" if isinstance(answer, Misfit) else f" {_WAY_OUT}"
+    raise DiscoveryError(f"{endpoint.url} (from {source}) cannot be used: {reason}.{way_out}")
 
 
 def _jupyterhub(env: Mapping[str, str], tried: list[str]) -> Endpoint | None:
@@ -435,7 +448,8 @@ def _closest(servers: list[_JupyterServer], cwd: Path) -> Endpoint | None:
         choices = "; ".join(server.label for server in nearest)
         raise DiscoveryError(
             f"{len(nearest)} Jupyter servers run Rootbound for {cwd}: {choices}. "
-            "Choose one with rootbound.connect(url=..., token=...)."
+            "Choose one with rootbound.connect(url=..., token=...); `jupyter server list` shows "
+            "their tokens."
         )
     return nearest[0].endpoint
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
+
+_PACKAGE = str(Path(__file__).parent)
 
 
 class RootboundError(Exception):
@@ -34,6 +39,13 @@ class RootboundError(Exception):
         self.code = code
         self.status = status
         self.problem: dict[str, Any] = dict(problem or {})
+
+    def _render_traceback_(self) -> list[str]:
+        """Show in IPython the line that was refused and why, without the SDK's own lines."""
+        steps = traceback.extract_tb(self.__traceback__)
+        theirs = list(takewhile(lambda step: not step.filename.startswith(_PACKAGE), steps))
+        where = [f"Line {theirs[-1].lineno}: {theirs[-1].line}"] if theirs else []
+        return [*where, f"{type(self).__name__}: {self}"]
 
     def as_problem(self) -> dict[str, Any]:
         """Return the error as a problem object, as widgets answer their front end.

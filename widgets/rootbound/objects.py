@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from . import _cursor, models, stream
 from . import _flows as flows
 from . import _operations as ops
-from . import models, stream
 from .access import AccessRequest
 from .audit import AuditQuery
 from .review import AttemptReview, TaskReview
@@ -69,15 +69,15 @@ class Attempt(AttemptReview, models.BaseAttempt):
         """
         if not follow:
             return Events(self._stored(after))
-        cursor = stream.StreamCursor(after, through_review=through_review, timeout=timeout)
+        cursor = _cursor.StreamCursor(after, through_review=through_review, timeout=timeout)
         return Events(self._followed_events(cursor))
 
-    def _followed_events(self, cursor: stream.StreamCursor) -> Iterator[models.Event]:
+    def _followed_events(self, cursor: _cursor.StreamCursor) -> Iterator[models.Event]:
         with flows.detaching(self._detached):
             yield from stream.follow_events(self.client, self.id, cursor)
 
     def _stored(self, after: int) -> Iterator[models.Event]:
-        while stored := self.client._call(ops.events(self.id, after=after, limit=stream.PAGE)):
+        while stored := self.client._call(ops.events(self.id, after=after, limit=_cursor.PAGE)):
             yield from stored
             after = stored[-1].seq
 

@@ -14,6 +14,7 @@ from papermill.engines import NBClientEngine  # type: ignore[import-untyped]
 from . import paths, rooted
 from ._stack import ensure_server
 from .batch import LEDGER_VARIABLE
+from .errors import RootboundError
 
 __all__ = ["RootboundEngine", "ledger_of"]
 
@@ -33,21 +34,58 @@ def _key(output: str | os.PathLike[str]) -> str:
 class RootboundEngine(NBClientEngine):  # type: ignore[misc]
     """Executes a notebook in a confined kernel, and lets a `Batch` in it go on after a crash.
 
-    With ``confined=False`` its kernel has the user's rights. Use it as
-    ``papermill --engine rootbound``, or as ``engine_name="rootbound"`` from Python.
+    With ``confined=False`` its kernel has the user's rights; with ``network=True`` a confined one
+    may reach the network. Use it as ``papermill --engine rootbound``, or as
+    ``engine_name="rootbound"`` from Python.
     """
 
     @classmethod
     def execute_managed_notebook(
-        cls, nb_man: Any, kernel_name: str, confined: bool = True, **kwargs: Any
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        confined: bool = True,
+        network: bool = False,
+        **kwargs: Any,
     ) -> Any:
-        """Execute the notebook; arguments as for papermill's own engine, and `confined`."""
+        """Execute the notebook; as papermill's own engine, with `confined` and `network`.
+
+        Raises
+        ------
+        RootboundError
+            If the kernel cannot be started or ends; the message says why.
+        """
         ensure_server()
         output = nb_man.nb.metadata.get("papermill", {}).get("output_path")
         if confined:
-            kwargs["kernel_manager_class"] = rooted.manager_class(_key(output or os.devnull))
-        with _environment(ledger_of(output) if output else None):
+            kwargs["kernel_manager_class"] = rooted.manager_class(
+                _key(output or os.devnull), network=network
+            )
+        with _environment(ledger_of(output) if output else None), _one_sentence(kernel_name):
             return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+
+
+@contextmanager
+def _one_sentence(kernel_name: str) -> Iterator[None]:
+    """Turn what keeps a kernel from working into an error of ours."""
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import DeadKernelError
+    from tornado.web import HTTPError
+
+    try:
+        yield
+    except NoSuchKernel as error:
+        raise RootboundError(
+            f"There is no kernel {kernel_name!r}; `jupyter kernelspec list` shows those there are."
+        ) from error
+    except HTTPError as error:
+        # The provisioner's, in whose word Jupyter's own server shows a refusal.
+        raise RootboundError(str(error)) from error
+    except DeadKernelError as error:
+        raise RootboundError(
+            f"The kernel {kernel_name!r} ended before the notebook did; the report shows how far "
+            "it came."
+        ) from error
 
 
 @contextmanager

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["PROVISIONER", "install", "installed", "manager_class", "remove"]
 
 PROVISIONER = "rootbound-provisioner"
-DEFAULT_NAME = "python3-rooted"
-DEFAULT_TITLE = "Python 3 (rooted)"
+DEFAULT_NAME = "python3"
+DEFAULT_TITLE = "Python 3"
 
 
 def is_rooted(metadata: dict[str, Any]) -> bool:
@@ -71,9 +71,9 @@ def install(
     base : str, default ""
         The kernel to confine, by its name; "" for this Python.
     name : str, default ""
-        Of the new kernel; by default that of `base` with ``-rooted``.
+        Of the new kernel; by default that of `base` with ``-rooted`` (``-rooted-network``).
     title : str, default ""
-        Shown in the launcher; by default that of `base` with ``(rooted)``.
+        Shown in the launcher; by default that of `base` with ``(rooted)`` (``(rooted, network)``).
     network : bool, default False
         Whether it may reach the network.
     accept_tier : str, default ""
@@ -101,14 +101,16 @@ def install(
         config["network"] = True
     if accept_tier:
         config["accept_tier"] = accept_tier
+    # Beside the one without the network, not in its place.
+    kind = "rooted, network" if network else "rooted"
     document = {
         **spec,
-        "display_name": title or (f"{spec['display_name']} (rooted)" if base else DEFAULT_TITLE),
+        "display_name": title or f"{spec['display_name'] if base else DEFAULT_TITLE} ({kind})",
         "metadata": _rooted(spec.get("metadata") or {}, config),
     }
     if prefix is None and not user and sys.prefix != sys.base_prefix:
         prefix = sys.prefix
-    chosen = name or (f"{base}-rooted" if base else DEFAULT_NAME)
+    chosen = name or f"{base or DEFAULT_NAME}-{kind.replace(', ', '-')}"
     with tempfile.TemporaryDirectory() as folder:
         if resources is not None:
             shutil.copytree(resources, folder, dirs_exist_ok=True)
@@ -152,13 +154,15 @@ def remove(name: str) -> None:
     _manager().remove_kernel_spec(name)
 
 
-def manager_class(batch: str = "") -> type[Any]:
+def manager_class(batch: str = "", *, network: bool = False) -> type[Any]:
     """Return a kernel manager that confines whatever kernel it is told to start.
 
     Parameters
     ----------
     batch : str, default ""
         Names the folder that a batch keeps between its kernels, in hexadecimal.
+    network : bool, default False
+        Whether the kernel may reach the network; one whose own specification says so may.
     """
     from jupyter_client.manager import AsyncKernelManager
 
@@ -174,7 +178,8 @@ def manager_class(batch: str = "") -> type[Any]:
             known = spec.metadata.get("kernel_provisioner", {})
             config = known.get("config", {}) if is_rooted(spec.metadata) else {}
             confined = copy.copy(spec)
-            confined.metadata = _rooted(spec.metadata, {**config, "batch": batch})
+            config = {**config, "batch": batch, **({"network": True} if network else {})}
+            confined.metadata = _rooted(spec.metadata, config)
             return confined
 
     return RootedKernelManager

@@ -104,6 +104,13 @@ async def test_interrupt_restart_and_what_notebooks_use(live: LiveStack, repo: P
         assert ("42" in said and wheel.name in said) and not error
         said, _ = await cells.run("%pip install --no-index greeting-1.0-py3-none-any.whl")
         assert "Successfully installed greeting-1.0" in said
+        assert await cells.run("import greeting; print(greeting.WORDS)") == ("installed\n", "")
+        # What the environment has counts as there; what no file has is refused at once.
+        said, _ = await cells.run("%pip install httpx")
+        assert "already satisfied: httpx" in said and "Successfully" not in said
+        said, _ = await cells.run("!python -m pip install no-such-package")
+        assert "This kernel has no network, so pip looks at local files only" in said
+        assert "kernels install --network" in said and "Retrying" not in said
         assert await cells.run("print(input('name? '))", answer="Ada") == ("Ada\n", "")
         said, error = await cells.run("""
             import matplotlib.pyplot as plt
@@ -127,9 +134,9 @@ async def test_interrupt_restart_and_what_notebooks_use(live: LiveStack, repo: P
         # Streams go through the same socket.
         said, error = await cells.run("""
             import threading
-            from rootbound.stream import StreamCursor, _board_over_socket
+            from rootbound.board_stream import follow_board
             project = client.projects.list()[0]
-            frames = _board_over_socket(client, project.id, StreamCursor(), threading.Event())
+            frames = follow_board(client, project.id, threading.Event())
             print(next(frames)["type"])
         """)
         assert said == "snapshot\n", error

@@ -44,7 +44,8 @@ def test_a_project_deleted_while_followed_ends_the_stream_with_a_sentence(live: 
         wait_for(lambda: attempt.last_seq in seen, within_s=30, what="all events so far")
         live.call("DELETE", f"/api/projects/{project['id']}/")
         thread.join(30)
-        assert ended == [f"Attempt {made['id']} does not exist, or is not yours."]
+        sentence = "does not exist: it was deleted, perhaps with its project, or is not yours."
+        assert ended == [f"Attempt {made['id']} {sentence}"]
         with pytest.raises(rb.NotFoundError):
             attempt.refresh()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import os
 import sys
 import uuid
 from collections.abc import Iterator
@@ -11,6 +13,12 @@ from typing import Any
 import pytest
 
 from rootbound_lda.config import load
+from rootbound_lda.kernel_pip import (
+    pip_environment,
+    pip_places,
+    pip_settings,
+    write_pip_settings,
+)
 from rootbound_lda.kernel_policy import build_kernel_policy, folder_to_start_in
 from rootbound_lda.kernel_startup import explain
 from rootbound_lda.kernels import KernelHost, KernelRequest
@@ -94,6 +102,52 @@ def test_what_a_kernel_could_have_written_opens_nothing(
     assert policy.writable == (base / "root",)
     assert folder_to_start_in(str(base / "root/venv"), policy) == base / "root/venv"
     assert folder_to_start_in(str(base / "beside"), policy) == policy.private_home
+
+
+def test_pip_is_set_as_the_machine_is_but_knows_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    certificates = tmp_path / "corporate.pem"
+    certificates.write_text("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
+    own = (
+        f"index_url = https://ada:s3cret@index.invalid/simple\ncert = {certificates}\n"
+        f"target = /srv/elsewhere\nfind-links =\n  {tmp_path}\n  https://t0ken@wheels.invalid/"
+    )
+    older = "index-url = https://old.invalid/simple\nretries = 7"
+    for place, text in ((".pip", older), (".config/pip", own)):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "pip.conf").write_text(f"[global]\n{text}\n")
+    environ = {
+        "PIP_EXTRA_INDEX_URL": "https://other.invalid/a https://u:s3cret@other.invalid/b",
+        "PIP_CLIENT_CERT": "/srv/key.pem",
+        "PIP_PROXY": "http://p:s3cret@proxy.invalid",
+    }
+    settings = pip_settings(environ)
+    assert pip_places(settings) == [str(tmp_path)]
+    for network in (True, False):
+        folder = tmp_path / f"kernel-{network}"
+        folder.mkdir()
+        withheld = write_pip_settings(folder, settings, network=network)
+        written = configparser.RawConfigParser()
+        written.read(folder / "pip.conf")
+        known = dict(written["global"])
+        text = "".join(path.read_text() for path in folder.iterdir())
+        assert not any(secret in text for secret in ("s3cret", "t0ken", "ada", "target", "key.pem"))
+        assert Path(known["cert"]).read_bytes() == certificates.read_bytes()
+        assert Path(known["cert"]).parent == folder
+        assert known["retries"] == "7"
+        note = pip_environment(folder, withheld, network=network)["ROOTBOUND_PIP_NOTE"]
+        if network:
+            assert known["index-url"] == "https://index.invalid/simple"
+            assert known["find-links"].split() == [str(tmp_path), "https://wheels.invalid/"]
+            assert known["extra-index-url"].split()[1] == "https://other.invalid/b"
+            assert "password for index.invalid, other.invalid, proxy.invalid, wheels" in note
+        else:
+            assert (known["no-index"], known["find-links"]) == ("true", str(tmp_path))
+            assert not {"index-url", "extra-index-url", "proxy"} & known.keys()
+            assert "no network" in note
+    assert pip_settings({"PIP_CONFIG_FILE": os.devnull}) == {}
 
 
 def test_a_refusal_is_explained_only_where_a_root_is_missing(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class State:
         self.skip = set()  # seqs that the socket loses once
         self.ws_status = None  # refuse WebSockets with this HTTP status
         self.ws_connections = 0
+        self.gone = set()  # attempts whose sockets are closed as those of deleted ones
         self.plan_polls = 0
         self.page_limit = 1000
 
@@ -380,6 +381,9 @@ class ContractServer:
                     end = {"type": "end", "status": attempt["status"], "last_seq": sent}
                     await ws.send_json(end)
                     await ws.close(1000)
+                if attempt["id"] in state.gone:
+                    await ws.close(4404)
+                    break
                 if cut is not None and cut <= 0:
                     await ws.close(1012)
                     break

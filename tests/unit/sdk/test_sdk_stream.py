@@ -9,7 +9,7 @@ import time
 import pytest
 
 import rootbound as rb
-from rootbound import errors, stream
+from rootbound import _cursor, board_stream, errors, stream
 from rootbound.aio import AsyncClient
 from rootbound.client import Client
 from rootbound.models import Event
@@ -30,7 +30,7 @@ def seqs(events):
 
 
 def test_stored_events_are_read_in_pages(server, client, attempt, monkeypatch):
-    monkeypatch.setattr(stream, "PAGE", 25)
+    monkeypatch.setattr(_cursor, "PAGE", 25)
     events = list(client.attempt(attempt["id"]).events(after=3))
     assert seqs(events) == list(range(4, 61))
     pages = [query for _, path, query in server.state.requests if path.endswith("events/")]
@@ -95,7 +95,7 @@ def test_follow_of_a_missing_attempt(server, client, attempt):
 
 
 def test_follow_gives_up_on_a_server_that_stays_away(server, client, attempt, monkeypatch):
-    monkeypatch.setattr(stream, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(_cursor, "PATIENCE_S", 0.5)
     events = client.attempt(attempt["id"]).events(follow=True)
     assert next(events).seq == 1
     server.__exit__()
@@ -118,9 +118,9 @@ def test_ctrl_c_detaches_without_cancelling(server, client, attempt, monkeypatch
 
 def test_stop_ends_a_quiet_stream(client, attempt):
     stop = threading.Event()
-    cursor = stream.StreamCursor(60)
+    cursor = _cursor.StreamCursor(60, stop=stop)
     thread = threading.Thread(
-        target=list, args=(stream.follow_events(client, attempt["id"], cursor, stop),)
+        target=list, args=(stream.follow_events(client, attempt["id"], cursor),)
     )
     thread.start()
     stop.set()
@@ -132,7 +132,7 @@ def test_board_frames(server, client):
     project = server.state.project()
     task = server.state.task(project)
     stop = threading.Event()
-    frames = stream.follow_board(client, project["id"], stop)
+    frames = board_stream.follow_board(client, project["id"], stop)
     assert [t["id"] for t in next(frames)["tasks"]] == [task["id"]]
     task["status"] = "REVIEW"
     assert next(frames)["task"]["status"] == "REVIEW"
@@ -146,17 +146,17 @@ def test_board_polls_when_sockets_are_refused(server, client):
     server.state.ws_status = 403
     project = server.state.project()
     server.state.task(project)
-    frames = stream.follow_board(client, project["id"], threading.Event())
+    frames = board_stream.follow_board(client, project["id"], threading.Event())
     assert len(next(frames)["tasks"]) == 1
     server.state.task(project)
     assert len(next(frames)["tasks"]) == 2
 
 
 def test_cursor_refuses_a_hole_and_an_early_end():
-    cursor = stream.StreamCursor(2)
-    with pytest.raises(stream.StreamGapError):
+    cursor = _cursor.StreamCursor(2)
+    with pytest.raises(_cursor.StreamGapError):
         cursor.add([Event(seq=4, type="LOG")])
-    with pytest.raises(stream.StreamGapError):
+    with pytest.raises(_cursor.StreamGapError):
         cursor.take({"type": "end", "status": "SUCCESS", "last_seq": 3})
     assert cursor.last_seq == 2
     assert not cursor.ended

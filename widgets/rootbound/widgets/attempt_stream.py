@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from .. import _cursor, stream
 from .. import _html as html
-from .. import stream
 from ..models import Event
 from ..objects import Attempt
 from .base import BaseWidget
@@ -87,8 +87,8 @@ class AttemptStream(BaseWidget):
         client, attempt_id, after = self._attempt.client, self._attempt.id, self._last_seq
 
         def follow(stop: threading.Event) -> Iterator[Event | Attempt]:
-            cursor = stream.StreamCursor(after, through_review=True)
-            for event in stream.follow_events(client, attempt_id, cursor, stop):
+            cursor = _cursor.StreamCursor(after, through_review=True, stop=stop)
+            for event in stream.follow_events(client, attempt_id, cursor):
                 yield event
                 if event.type == "STATUS":
                     yield client.attempt(attempt_id)

@@ -9,7 +9,7 @@ from typing import Any
 import traitlets
 
 from .. import _html as html
-from .. import stream
+from .. import board_stream
 from ..errors import NotFoundError
 from ..objects import Attempt, Project
 from .base import BaseWidget, text_param
@@ -63,7 +63,7 @@ class TaskBoard(BaseWidget):
         client, project_id = self._project.client, self._project.id
 
         def follow(stop: threading.Event) -> Iterator[dict[str, Any]]:
-            return stream.follow_board(client, project_id, stop)
+            return board_stream.follow_board(client, project_id, stop)
 
         return follow
 

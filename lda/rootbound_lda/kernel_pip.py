@@ -1,0 +1,150 @@
+"""pip in a confined kernel: what this machine's pip is set to, as far as the kernel may know it.
+
+The files that hold a user's settings are secrets, because an index may be named with its password.
+A kernel gets a file of its own instead, with the settings that say where packages come from, and
+no password in any address.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from .places import home
+
+__all__ = ["pip_environment", "pip_places", "pip_settings", "write_pip_settings"]
+
+_FILE: Final = "pip.conf"
+_CERTIFICATES: Final = "pip-certificates.pem"
+_MOST_CERTIFICATES: Final = 8 << 20
+
+_REMOTE: Final = ("index-url", "extra-index-url", "proxy")
+_TAKEN: Final = (
+    *_REMOTE, "find-links", "constraint", "no-index", "trusted-host", "cert", "timeout",
+    "default-timeout", "retries", "pre", "prefer-binary", "only-binary", "no-binary",
+)  # fmt: skip
+"""Where packages come from and which are taken; not what pip does to this machine."""
+
+_OFFLINE: Final = (
+    "This kernel has no network, so pip looks at local files only: install a wheel, such as `%pip "
+    "install ./package.whl`, or use a kernel with the network, which `rootbound kernels install "
+    "--network` in a terminal adds to the launcher and `rootbound batch run --network` starts."
+)
+_WITHHELD: Final = (
+    "pip's settings hold a password for {}, which this kernel is not given: install what needs it "
+    "in a terminal, or from a wheel."
+)
+
+
+def pip_settings(environ: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+    """Return what the user has set this machine's pip to, by option; passwords included.
+
+    Parameters
+    ----------
+    environ
+        Default this process'. Its ``PIP_*`` come before what the user's files say. The system's
+        own file is left to pip, which can read it in the kernel too.
+    """
+    environ = os.environ if environ is None else environ
+    found: dict[str, list[str]] = {}
+    for path in _files(environ):
+        parser = configparser.RawConfigParser()
+        with suppress(OSError, UnicodeDecodeError, configparser.Error):
+            parser.read_string(path.read_text(encoding="utf-8"))
+        for section in ("global", "install"):
+            if parser.has_section(section):
+                for name, value in parser.items(section):
+                    found[name.replace("_", "-")] = value.split()
+    for name, value in environ.items():
+        if name.startswith("PIP_"):
+            found[name.removeprefix("PIP_").lower().replace("_", "-")] = value.split()
+    return {name: found[name] for name in _TAKEN if found.get(name)}
+
+
+def _files(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the user's files in pip's order, the strongest last."""
+    named = environ.get("PIP_CONFIG_FILE")
+    if named == os.devnull:
+        return
+    yield home() / ".pip" / _FILE
+    folder = environ.get("XDG_CONFIG_HOME")
+    yield (Path(folder) if folder else home() / ".config") / "pip" / _FILE
+    if named:
+        yield Path(named)
+
+
+def pip_places(settings: Mapping[str, list[str]]) -> list[str]:
+    """Return the folders and files of this machine that pip is to look into."""
+    names = ("index-url", "extra-index-url", "find-links", "constraint")
+    found = (value.removeprefix("file://") for name in names for value in settings.get(name, ()))
+    return [value for value in found if value.startswith("/")]
+
+
+def write_pip_settings(
+    folder: Path, settings: Mapping[str, list[str]], *, network: bool
+) -> list[str]:
+    """Write pip's file for a kernel into a folder that the kernel can only read.
+
+    Parameters
+    ----------
+    folder
+        Where.
+    settings
+        From `pip_settings`.
+    network
+        Whether the kernel may reach the network; without, local files are all there is.
+
+    Returns
+    -------
+    list of str
+        The hosts whose passwords were left out.
+    """
+    withheld: list[str] = []
+    kept = dict(settings)
+    for name in (*_REMOTE, "find-links"):
+        addresses = [_split(value) for value in kept.pop(name, ())]
+        if not network:
+            addresses = [one for one in addresses if name == "find-links" and not one.netloc]
+        withheld += [one.hostname or "?" for one in addresses if "@" in one.netloc]
+        kept[name] = [
+            one._replace(netloc=one.netloc.rpartition("@")[2]).geturl() for one in addresses
+        ]
+    if "cert" in kept:
+        kept["cert"] = _copied(" ".join(kept["cert"]), folder)
+    if not network:
+        kept["no-index"] = ["true"]
+    lines = [f"{name} = " + "\n    ".join(values) for name, values in kept.items() if values]
+    (folder / _FILE).write_text("\n".join(["[global]", *lines, ""]), encoding="utf-8")
+    return list(dict.fromkeys(withheld))
+
+
+def pip_environment(folder: Path, withheld: Iterable[str], *, network: bool) -> dict[str, str]:
+    """Return the variables that lead pip to the kernel's file, and what to say when it fails."""
+    hosts = ", ".join(withheld)
+    note = _WITHHELD.format(hosts) if hosts else ""
+    return {
+        "PIP_CONFIG_FILE": str(folder / _FILE),
+        "ROOTBOUND_PIP_NOTE": note if network else _OFFLINE,
+    }
+
+
+def _split(value: str) -> SplitResult:
+    try:
+        return urlsplit(value)
+    except ValueError:
+        return SplitResult("", "", "", "", "")  # no address that pip could use
+
+
+def _copied(path: str, folder: Path) -> list[str]:
+    """Return the certificates as the kernel can read them, wherever the user keeps them."""
+    with suppress(OSError):
+        data = Path(path).read_bytes()[:_MOST_CERTIFICATES]
+        if b"-BEGIN CERTIFICATE-" in data and b"PRIVATE KEY-" not in data:
+            (folder / _CERTIFICATES).write_bytes(data)
+            return [str(folder / _CERTIFICATES)]
+    return []
