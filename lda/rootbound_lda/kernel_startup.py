@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -15,7 +16,6 @@ from types import TracebackType
 from typing import Any
 
 INSTALLS = re.compile(r"\bpip[\d.]*\s+(install|download|wheel)\b")
-UPGRADES = re.compile(r"\s(-U|--upgrade)\b|[<>=~!]=|[<>]")
 CANNOT_CHANGE = (
     "What the environment has, this kernel cannot change: where pip may not remove it, `%pip "
     "install --ignore-installed NAME` puts another version into the kernel's own folder."
@@ -58,6 +58,24 @@ def own_packages(prefix: str) -> None:
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), f"{prefix}/bin"])
 
 
+def run_pip(shell: Any, command: str) -> None:
+    """Run a command that installs; when it fails, say behind its output what can be done."""
+    said = []
+    with subprocess.Popen(  # noqa: S602 - a cell's own command line
+        shell.var_expand(command, depth=1), shell=True, executable=os.environ.get("SHELL"),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+    ) as child:  # fmt: skip
+        for line in child.stdout or ():
+            sys.stdout.write(line)
+            said.append(line)
+    shell.user_ns["_exit_code"] = child.returncode
+    note = os.environ.get("ROOTBOUND_PIP_NOTE")
+    if "Permission denied" in "".join(said):
+        note = CANNOT_CHANGE
+    if note and child.returncode:
+        sys.stdout.write(f"\n{note}\n")
+
+
 def install() -> None:
     """Have refusals explained in the traceback and in the reply."""
     try:
@@ -81,11 +99,10 @@ def install() -> None:
 
     def system(command: str) -> None:
         # `!command` and `%pip` through pipes: the machine's terminals are out of reach.
-        shell.system_raw(command)
-        if shell.user_ns.get("_exit_code") and INSTALLS.search(command):
-            note = os.environ.get("ROOTBOUND_PIP_NOTE")
-            if note := note or (CANNOT_CHANGE if UPGRADES.search(command) else ""):
-                os.write(2, f"\n{note}\n".encode())  # behind what pip wrote there itself
+        if INSTALLS.search(command):
+            run_pip(shell, command)
+        else:
+            shell.system_raw(command)
 
     if shell is not None:
         shell.set_custom_exc((PermissionError,), show)
