@@ -80,6 +80,15 @@ def facts(title: str, values: Mapping[str, Any]) -> str:
     return section(title, table(("field", "value"), rows))
 
 
+def services(states: Mapping[str, Mapping[str, Any]], title: str) -> str:
+    """Return the state of each service, and what it says of itself."""
+    rows = [
+        (span(name, _MUTED), word(state.get("state")), escape(state.get("message") or ""))
+        for name, state in states.items()
+    ]
+    return section(title, table(("service", "state", "says"), rows))
+
+
 def listing(title: str, items: Sequence[Any], names: Sequence[str]) -> str:
     """Return a table of results, one row each, with the named attributes."""
     rows = [[word(plain(getattr(item, name))) for name in names] for item in items]
@@ -134,9 +143,21 @@ def event_text(payload: Mapping[str, Any]) -> str:
             if key == "status" and payload.get("failure"):
                 text += f" ({payload['failure']})"
             return text
-    if payload.get("kind") == "tool_call":
-        arguments = json.dumps(payload.get("args"), ensure_ascii=False)
-        return f"{payload.get('tool')}({arguments})"
+    match payload:
+        case {"kind": "tool_call", "tool": tool}:
+            return f"{tool}({json.dumps(payload.get('args'), ensure_ascii=False)})"
+        case {"kind": "gate_started", "name": name, "command": command}:
+            return f"{name}: {command}"
+        case {"kind": "gate", "name": name, "exit_code": exit_code, "commit": commit}:
+            return f"{name}: exit code {exit_code} at {plain(commit)[:8]}"
+        case {"kind": "diff", "files": files, "additions": added, "deletions": removed}:
+            return f"{files} file(s), +{added} −{removed}"
+        case {"kind": "enforcement", "tier": tier}:
+            missing = "; ".join(payload.get("missing") or ())
+            return f"tier {tier}" + (f", without: {missing}" if missing else "")
+        case {"kind": "usage"}:
+            tokens = f"{payload.get('input_tokens')} in, {payload.get('output_tokens')} out"
+            return f"{payload.get('steps')} step(s), {tokens}"
     rest = {key: value for key, value in payload.items() if key != "kind"}
     return json.dumps(rest, ensure_ascii=False) if rest else ""
 

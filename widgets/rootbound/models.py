@@ -183,6 +183,7 @@ class BaseAttempt(Model):
     id: str
     task: str | None = None
     project: str | None = None
+    task_version: int = 0
     number: int = 0
     status: str = "QUEUED"
     branch_name: str = ""

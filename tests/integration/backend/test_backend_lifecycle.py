@@ -307,7 +307,9 @@ def test_nobody_else_decides_during_a_merge(user, client, lda):
 def test_a_move_of_a_task_that_changed_meanwhile_is_refused(user, client, lda):
     attempt = in_review(user)
     task = f"/api/tasks/{attempt.task_id}/"
+    assert client.get(f"/api/attempts/{attempt.pk}/").json()["task_version"] == 1
     assert client.patch(task, {"title": "Changed by somebody"}).json()["version"] == 2
+    assert client.get(f"/api/attempts/{attempt.pk}/").json()["task_version"] == 2
     for verb in ("approve", "reject"):
         stale = client.post(f"/api/attempts/{attempt.pk}/{verb}/", {"version": 1})
         assert (stale.status_code, stale.json()["code"]) == (409, "version-conflict")

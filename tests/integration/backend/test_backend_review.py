@@ -82,6 +82,29 @@ def test_bringing_up_to_date_and_the_way_out_of_a_conflict(user, client, lda):
     assert (refused.status_code, refused.json()["code"]) == (409, "illegal-transition")
 
 
+def test_nobody_goes_on_from_what_somebody_else_decided(user, client, lda):
+    attempt = in_review(user)
+    url = f"/api/attempts/{attempt.pk}"
+    client.patch(f"/api/tasks/{attempt.task_id}/", {"title": "Changed by somebody"})
+    bodies = {"request-changes": {"feedback": "Shorter."}, "update": {}, "retry": {}}
+    for verb, body in bodies.items():
+        stale = client.post(f"{url}/{verb}/", {**body, "version": 1, "status": "REVIEW"})
+        assert (stale.status_code, stale.json()["code"]) == (409, "version-conflict"), verb
+    attempt.refresh_from_db()
+    assert (attempt.status, Attempt.objects.count()) == ("REVIEW", 1), "nothing was half done"
+
+    client.post(f"{url}/reject/", {"version": 2, "reason": "Wrong way."})
+    for verb, body in bodies.items():
+        late = client.post(f"{url}/{verb}/", {**body, "version": 2, "status": "REVIEW"})
+        assert (late.status_code, late.json()["code"]) == (409, "attempt-moved"), verb
+        assert "FAILED now, no longer REVIEW" in late.json()["detail"]
+    assert Attempt.objects.count() == 1
+    odd = client.post(f"{url}/retry/", {"status": "GONE"})
+    assert (odd.status_code, list(odd.json()["errors"])) == (400, ["status"])
+    body = {"feedback": "Shorter.", "version": 2, "status": "FAILED"}
+    assert client.post(f"{url}/request-changes/", body).status_code == 201
+
+
 def test_attempts_side_by_side(user, client, lda):
     attempt = in_review(user)
     client.post(f"/api/attempts/{attempt.pk}/retry/", {})

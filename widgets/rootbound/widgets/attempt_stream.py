@@ -10,9 +10,10 @@ from typing import Any
 
 from .. import _cursor, stream
 from .. import _html as html
+from ..errors import ConflictError
 from ..models import Event
 from ..objects import Attempt
-from .base import BaseWidget
+from .base import BaseWidget, Handler
 from .feed import Source
 from .verbs import access_verbs, attempt_verbs
 
@@ -49,9 +50,23 @@ class AttemptStream(BaseWidget):
         # Events the front end has no room for yet; the feed waits while there are any.
         self._unsent: list[dict[str, Any]] = []
         super().__init__(**kwargs)
-        self._handlers |= attempt_verbs(lambda _params: self._attempt)
+        decisions = attempt_verbs(lambda _params: self._attempt)
+        self._handlers |= {name: self._decide(verb) for name, verb in decisions.items()}
         self._handlers |= access_verbs(lambda: self._attempt.access_requests())
         self._handlers["ack"] = self._ack
+
+    def _decide(self, verb: Handler) -> Handler:
+        """Let a view that is told of a conflict see the attempt as it is now."""
+
+        def decide(params: dict[str, Any]) -> Any:
+            try:
+                return verb(params)
+            except ConflictError:
+                self._attempt = self._attempt.refresh()
+                self._push("status", self._attempt.raw)
+                raise
+
+        return decide
 
     def _load(self) -> dict[str, Any]:
         self._attempt = self._attempt.refresh()

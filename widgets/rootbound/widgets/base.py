@@ -17,6 +17,7 @@ from .. import _html as html
 from ..errors import InvalidRequestError, RootboundError
 from .bundle import Bundle, read_bundle, shared_bundle
 from .feed import Feed, Source
+from .language import catalogue
 
 _log = logging.getLogger("rootbound.widgets")
 
@@ -26,6 +27,7 @@ Handler = Callable[[dict[str, Any]], Any]
 # Messages of the views among themselves; everything else is something that a person did.
 _INNER = frozenset({
     "hello", "ack", "bundle", "load_more", "access_requests", "timeline", "tree", "verify",
+    "catalogue",
 })  # fmt: skip
 
 
@@ -44,6 +46,10 @@ class BaseWidget(anywidget.AnyWidget):
     ----------
     theme : {"auto", "light", "dark"}
         Colours; ``"auto"`` follows JupyterLab.
+    locale : str
+        Language of the view, such as ``"de_DE"``; ``"auto"``, the default, is the page's. The
+        messages are those of JupyterLab's language packs in the kernel's environment; what no
+        pack has is said in English.
     problem : dict or None
         The last problem of the live updates; None while they work.
     """
@@ -56,6 +62,7 @@ class BaseWidget(anywidget.AnyWidget):
     _bundle = traitlets.Instance(Bundle).tag(sync=True, **widget_serialization)
     _state = traitlets.Dict().tag(sync=True)
     theme = traitlets.Enum(["auto", "light", "dark"], default_value="auto").tag(sync=True)
+    locale = traitlets.Unicode("auto").tag(sync=True)
     problem = traitlets.Any(default_value=None)
 
     # Class attribute, so that close() also works on an instance whose __init__ failed.
@@ -68,6 +75,7 @@ class BaseWidget(anywidget.AnyWidget):
         self._handlers: dict[str, Handler] = {
             "hello": self._hello,
             "ack": lambda _params: {},
+            "catalogue": lambda params: catalogue(text_param(params, "language")),
             # For hosts in which one model cannot find another.
             "bundle": lambda _params: {
                 "script": bundle.script, "style": bundle.style, "digest": bundle.digest,

@@ -53,11 +53,8 @@ class StackStatus(BaseWidget):
     def to_html(self) -> str:
         """Return the state as static HTML, read from the server now."""
         status = read_status(self._client)
-        services = {
-            name: " ".join(filter(None, (service.get("state"), service.get("message"))))
-            for name, service in status["stack"]["services"].items()
-        }
-        return html.facts("Services (snapshot)", services) + html.status(status["local_access"])
+        services = html.services(status["stack"]["services"], "Services (snapshot)")
+        return services + html.status(status["local_access"])
 
 
 def read_status(client: Client) -> dict[str, Any]:

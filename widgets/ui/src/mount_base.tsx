@@ -1,11 +1,13 @@
-import { type ComponentChild, render } from 'preact';
+import type { ReadonlySignal } from '@preact/signals';
+import { type ComponentChild, type JSX, render } from 'preact';
 
 import { TransContext } from './components/context';
 import { type Trans, plainTrans } from './model/trans';
 import type { Dispose } from './source/source';
 
 export interface MountOptions {
-  trans?: Trans;
+  /** What translates; it may come later, or change. */
+  trans?: Trans | ReadonlySignal<Trans>;
 }
 
 /** Fill a host element with a view; returns the way to empty it again. */
@@ -15,10 +17,13 @@ export function mount(
   options: MountOptions,
   dispose: Dispose
 ): Dispose {
-  render(
-    <TransContext.Provider value={options.trans ?? plainTrans}>{view}</TransContext.Provider>,
-    host
+  const { trans = plainTrans } = options;
+  const Translated = (): JSX.Element => (
+    <TransContext.Provider value={'value' in trans ? trans.value : trans}>
+      {view}
+    </TransContext.Provider>
   );
+  render(<Translated />, host);
   return () => {
     render(null, host);
     dispose();

@@ -278,5 +278,7 @@ class RetryView(UserView):
             user=current_user(request),
             attempt_id=attempt_id,
             feedback=fields.get("feedback", ""),
+            version=fields.get("version"),
+            status=fields.get("status"),
         )
         return _answer(request, attempt.pk, 201)

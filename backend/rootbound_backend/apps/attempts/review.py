@@ -18,6 +18,7 @@ from rootbound_backend.apps.attempts.selectors import attempts_of_task, get_atte
 from rootbound_backend.apps.attempts.services import (
     follow_up,
     lock_own,
+    refuse_moved,
     reject_locked,
     wrong_status,
 )
@@ -88,17 +89,26 @@ def delete_comment(*, user: User, attempt_id: uuid.UUID, comment_id: uuid.UUID) 
         raise not_found("comment")
 
 
-def request_changes(*, user: User, attempt_id: uuid.UUID, feedback: str) -> Attempt:
+def request_changes(
+    *,
+    user: User,
+    attempt_id: uuid.UUID,
+    feedback: str,
+    version: int | None = None,
+    status: str | None = None,
+) -> Attempt:
     """Start an attempt that goes on with the work, told of the feedback and the comments.
 
     Raises
     ------
     Problem
-        404; 409 when there is no work to go on with, or ``feedback-missing`` when there is neither
-        feedback nor a comment.
+        404; 409 when there is no work to go on with, ``feedback-missing`` when there is neither
+        feedback nor a comment, or when the task's version or the attempt's status is not the
+        one that was seen.
     """
     with transaction.atomic():
         attempt = lock_own(user=user, attempt_id=attempt_id)
+        refuse_moved(attempt, status)
         _check_has_work(attempt, "changed")
         if not feedback and not ReviewComment.objects.filter(attempt=attempt).exists():
             raise Problem(
@@ -108,10 +118,19 @@ def request_changes(*, user: User, attempt_id: uuid.UUID, feedback: str) -> Atte
             )
         if attempt.status == AttemptStatus.REVIEW:
             reject_locked(attempt, feedback or "Changes were requested in comments on the diff.")
-        return follow_up(user=user, attempt=attempt, feedback=feedback, continues=attempt)
+        return follow_up(
+            user=user, attempt=attempt, feedback=feedback, continues=attempt, version=version
+        )
 
 
-def update_attempt(*, user: User, attempt_id: uuid.UUID, resolve: bool) -> Attempt:
+def update_attempt(
+    *,
+    user: User,
+    attempt_id: uuid.UUID,
+    resolve: bool,
+    version: int | None = None,
+    status: str | None = None,
+) -> Attempt:
     """Start an attempt that brings the work onto the base branch as it is now.
 
     Parameters
@@ -122,14 +141,17 @@ def update_attempt(*, user: User, attempt_id: uuid.UUID, resolve: bool) -> Attem
         An attempt in REVIEW, or a failed one with work.
     resolve
         Have the agent settle conflicts; otherwise the work is rebased and only judged anew.
+    version, status
+        The task's version and the attempt's status that the caller saw, if that matters.
 
     Raises
     ------
     Problem
-        404; 409 when there is no work to go on with.
+        404; 409 when there is no work to go on with, or it is not as it was seen.
     """
     with transaction.atomic():
         attempt = lock_own(user=user, attempt_id=attempt_id)
+        refuse_moved(attempt, status)
         source = attempt
         if attempt.failure == Failure.MERGE_CONFLICT and attempt.continues is not None:
             # It got nowhere: the work is still that of the attempt before.
@@ -143,6 +165,7 @@ def update_attempt(*, user: User, attempt_id: uuid.UUID, resolve: bool) -> Attem
             feedback="",
             continues=source,
             update="resolve" if resolve else "rebase",
+            version=version,
         )
 
 

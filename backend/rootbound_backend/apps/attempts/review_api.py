@@ -97,6 +97,8 @@ class RequestChangesView(UserView):
             user=current_user(request),
             attempt_id=attempt_id,
             feedback=fields.get("feedback", ""),
+            version=fields.get("version"),
+            status=fields.get("status"),
         )
         return _answer(request, attempt.pk, 201)
 
@@ -112,6 +114,8 @@ class UpdateView(UserView):
             user=current_user(request),
             attempt_id=attempt_id,
             resolve=fields.get("resolve", False),
+            version=fields.get("version"),
+            status=fields.get("status"),
         )
         return _answer(request, attempt.pk, 201)
 

@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from rootbound_backend.apps.attempts.models import AttemptStatus, ReviewComment
-from rootbound_backend.apps.attempts.serializers import DiffSizeSerializer
+from rootbound_backend.apps.attempts.serializers import DiffSizeSerializer, GoingOnSerializer
 from rootbound_backend.fields import StrictSerializer
 
 __all__ = [
@@ -67,13 +67,13 @@ class CommentListSerializer(serializers.Serializer[Any]):
     next = serializers.CharField(allow_null=True)
 
 
-class RequestChangesSerializer(StrictSerializer):
+class RequestChangesSerializer(GoingOnSerializer):
     """What is to be changed, besides what the comments say."""
 
     feedback = serializers.CharField(max_length=10_000, required=False, allow_blank=True)
 
 
-class UpdateSerializer(StrictSerializer):
+class UpdateSerializer(GoingOnSerializer):
     """How work is brought onto the base branch as it is now."""
 
     resolve = serializers.BooleanField(

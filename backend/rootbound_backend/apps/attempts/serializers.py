@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from rootbound_backend.apps.attempts.models import Attempt, EventType, Gate
+from rootbound_backend.apps.attempts.models import Attempt, AttemptStatus, EventType, Gate
 from rootbound_backend.fields import StrictSerializer
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "EventSerializer",
     "GateListSerializer",
     "GateSerializer",
+    "GoingOnSerializer",
+    "MoveSerializer",
     "RejectSerializer",
     "RetrySerializer",
 ]
@@ -80,6 +82,9 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
 
     task = serializers.UUIDField(source="task_id", read_only=True)
     project = serializers.UUIDField(source="project_id", read_only=True)
+    task_version = serializers.IntegerField(
+        read_only=True, help_text="The task's version, to decide on it as you see it."
+    )
     agent = serializers.SerializerMethodField()
     usage = serializers.SerializerMethodField()
     continues = serializers.UUIDField(source="continues_id", read_only=True, allow_null=True)
@@ -94,6 +99,7 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
             "id",
             "task",
             "project",
+            "task_version",
             "number",
             "status",
             "branch_name",
@@ -220,7 +226,17 @@ class RejectSerializer(MoveSerializer):
     reason = serializers.CharField(max_length=10_000, required=False, allow_blank=True)
 
 
-class RetrySerializer(StrictSerializer):
+class GoingOnSerializer(MoveSerializer):
+    """What goes on from an attempt says: the attempt as its reader saw it."""
+
+    status = serializers.ChoiceField(
+        choices=AttemptStatus.choices,
+        required=False,
+        help_text="The attempt's status you saw; another one there is a 409.",
+    )
+
+
+class RetrySerializer(GoingOnSerializer):
     """What the next attempt should do differently."""
 
     feedback = serializers.CharField(max_length=10_000, required=False, allow_blank=True)

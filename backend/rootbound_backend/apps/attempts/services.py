@@ -46,6 +46,7 @@ __all__ = [
     "create_attempt",
     "follow_up",
     "lock_own",
+    "refuse_moved",
     "reject_attempt",
     "reject_locked",
     "retry_attempt",
@@ -314,21 +315,57 @@ def reject_locked(attempt: Attempt, reason: str) -> None:
     queueing.enqueue_on_commit(queueing.DISCARD_RUN, attempt.pk)
 
 
-def retry_attempt(*, user: User, attempt_id: uuid.UUID, feedback: str = "") -> Attempt:
+def refuse_moved(attempt: Attempt, status: str | None) -> None:
+    """Refuse to go on from an attempt that somebody decided on since it was seen.
+
+    Parameters
+    ----------
+    attempt
+        The attempt as it is.
+    status
+        Its status that the caller saw; None to go on from whatever is there.
+
+    Raises
+    ------
+    Problem
+        409 ``attempt-moved``.
+    """
+    if status is not None and status != attempt.status:
+        raise Problem(
+            status=409,
+            code="attempt-moved",
+            detail=(
+                f"This attempt is {attempt.status} now, no longer {status} as you saw it; look "
+                "at it and decide again."
+            ),
+            extras={"from": attempt.status},
+        )
+
+
+def retry_attempt(
+    *,
+    user: User,
+    attempt_id: uuid.UUID,
+    feedback: str = "",
+    version: int | None = None,
+    status: str | None = None,
+) -> Attempt:
     """Start a new attempt after a failed one, or instead of one in review.
 
     Raises
     ------
     Problem
-        404; 409 when the attempt is live or has succeeded, or the task cannot start.
+        404; 409 when the attempt is live or has succeeded, the task cannot start, or either is
+        not as it was seen (the task's version, the attempt's status).
     """
     with transaction.atomic():
         attempt = lock_own(user=user, attempt_id=attempt_id)
+        refuse_moved(attempt, status)
         if attempt.status == AttemptStatus.REVIEW:
             reject_locked(attempt, feedback)
         elif attempt.status != AttemptStatus.FAILED:
             raise wrong_status(attempt, "retried", "a failed one or one in REVIEW")
-        return follow_up(user=user, attempt=attempt, feedback=feedback)
+        return follow_up(user=user, attempt=attempt, feedback=feedback, version=version)
 
 
 def follow_up(
@@ -338,6 +375,7 @@ def follow_up(
     feedback: str,
     continues: Attempt | None = None,
     update: str = "",
+    version: int | None = None,
 ) -> Attempt:
     """Queue another attempt with the same agent and references.
 
@@ -356,6 +394,7 @@ def follow_up(
         feedback=feedback,
         continues=continues,
         update=update,
+        version=version,
     )
 
 

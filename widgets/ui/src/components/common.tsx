@@ -4,6 +4,7 @@ import type { ProblemError } from '../model/problem';
 import type { Attempt, AttemptStatus, Gate, GateName, Usage } from '../model/types';
 import { duration } from '../model/format';
 import type { Link } from '../source/source';
+import type { Late } from '../stores/late';
 import { useTrans } from './context';
 import { attemptStatusLabel, sentence } from './labels';
 
@@ -105,6 +106,48 @@ export function ProblemBanner(props: ProblemBannerProps): JSX.Element {
   return (
     <Banner tone="error" action={action} onDismiss={onDismiss}>
       {sentence(problem, trans)}
+    </Banner>
+  );
+}
+
+interface TooLateProps {
+  /** What was not done; null when it was not tried yet. */
+  late: Late | null;
+  /** What the attempt was when its reader began to decide. */
+  before: AttemptStatus | null;
+  now: AttemptStatus | null;
+  /** Whether something was typed for it. */
+  typed: boolean;
+  onDismiss?: () => void;
+}
+
+/** That somebody else was quicker: what was not done, why, and that nothing is lost. */
+export function TooLate({ late, before, now, typed, onDismiss }: TooLateProps): JSX.Element | null {
+  const trans = useTrans();
+  const was = late ? late.status : before;
+  const parts: string[] = [];
+  if (late) {
+    parts.push(trans.__('This was not done.'));
+  }
+  if (now !== null && was !== null && now !== was) {
+    parts.push(
+      trans.__(
+        'Somebody decided on this attempt meanwhile; it is “%1” now.',
+        attemptStatusLabel(now, trans)
+      )
+    );
+  } else if (late) {
+    parts.push(sentence(late.problem, trans));
+  }
+  if (parts.length === 0) {
+    return null;
+  }
+  if (typed) {
+    parts.push(trans.__('What you typed is kept.'));
+  }
+  return (
+    <Banner tone="warn" onDismiss={onDismiss}>
+      {parts.join(' ')}
     </Banner>
   );
 }

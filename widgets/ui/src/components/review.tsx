@@ -2,10 +2,18 @@ import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 
 import { duration, shortCommit } from '../model/format';
-import type { Gate } from '../model/types';
+import type { AttemptStatus, Gate } from '../model/types';
 import type { Comparison, MergePreview, Place } from '../model/work';
 import type { ReviewStore } from '../stores/review';
-import { Banner, Button, DeniedTag, GateLights, ProblemBanner, StatusChip } from './common';
+import {
+  Banner,
+  Button,
+  DeniedTag,
+  GateLights,
+  ProblemBanner,
+  StatusChip,
+  TooLate
+} from './common';
 import { useTrans } from './context';
 import { sentence } from './labels';
 import { useDraft } from './draft';
@@ -28,10 +36,11 @@ export function Review(props: ReviewProps): JSX.Element {
   const { store } = props;
   const trans = useTrans();
   const [layout, setLayout] = useState<Layout>('unified');
-  const [asking, setAsking] = useState<'changes' | 'reject' | null>(null);
+  const [asking, setAsking] = useState<Asking | null>(null);
   const attempt = store.attempt.value;
   const diff = store.diff.value;
   const problem = store.problem.value;
+  const late = store.late.value;
   return (
     <section class="jp-rootbound jp-rootbound-Review" aria-label={trans.__('Review')}>
       <header class="jp-rootbound-Toolbar">
@@ -66,6 +75,21 @@ export function Review(props: ReviewProps): JSX.Element {
           }}
         />
       )}
+      {(late || asking) && (
+        <TooLate
+          late={late}
+          before={asking?.before ?? null}
+          now={store.busy.value ? (asking?.before ?? null) : (attempt?.status ?? null)}
+          typed={asking !== null}
+          onDismiss={
+            late
+              ? () => {
+                  store.late.value = null;
+                }
+              : undefined
+          }
+        />
+      )}
       <div class="jp-rootbound-Page">
         {attempt && <Decision {...props} asking={asking} setAsking={setAsking} />}
         {attempt?.status === 'SUCCESS' && <Pushing store={store} />}
@@ -97,9 +121,15 @@ export function Review(props: ReviewProps): JSX.Element {
   );
 }
 
+/** What is being written, and what the attempt was when that began. */
+interface Asking {
+  what: 'changes' | 'reject';
+  before: AttemptStatus | null;
+}
+
 interface DecisionProps extends ReviewProps {
-  asking: 'changes' | 'reject' | null;
-  setAsking(asking: 'changes' | 'reject' | null): void;
+  asking: Asking | null;
+  setAsking(asking: Asking | null): void;
 }
 
 /** Approve, ask for changes, reject; and what approving would do. */
@@ -117,11 +147,12 @@ function Decision({ store, openAttempt, asking, setAsking }: DecisionProps): JSX
       openAttempt?.(id);
     }
   };
-  if (!store.canGoOn.value) {
-    return null;
-  }
+  const ask = (what: Asking['what']): void =>
+    setAsking({ what, before: store.attempt.value?.status ?? null });
+  // What is being written stays, whatever becomes of the attempt meanwhile.
   if (asking !== null) {
-    const rejecting = asking === 'reject';
+    const rejecting = asking.what === 'reject';
+    const possible = rejecting ? store.canDecide.value : store.canGoOn.value;
     const count = store.comments.value.length;
     return (
       <Drawer
@@ -160,7 +191,7 @@ function Decision({ store, openAttempt, asking, setAsking }: DecisionProps): JSX
         <div class="jp-rootbound-Row">
           <Submit
             kind={rejecting ? 'danger' : 'primary'}
-            disabled={disabled || (!text.trim() && (rejecting || count === 0))}
+            disabled={disabled || !possible || (!text.trim() && (rejecting || count === 0))}
           >
             {rejecting ? trans.__('Reject') : trans.__('Start an attempt that goes on')}
           </Submit>
@@ -168,6 +199,9 @@ function Decision({ store, openAttempt, asking, setAsking }: DecisionProps): JSX
         </div>
       </Drawer>
     );
+  }
+  if (!store.canGoOn.value) {
+    return null;
   }
   const mergeable = preview === null || preview.clean;
   return (
@@ -183,11 +217,11 @@ function Decision({ store, openAttempt, asking, setAsking }: DecisionProps): JSX
             {trans.__('Approve and merge')}
           </Button>
         )}
-        <Button disabled={disabled} onClick={() => setAsking('changes')}>
+        <Button disabled={disabled} onClick={() => ask('changes')}>
           {trans.__('Request changes…')}
         </Button>
         {store.canDecide.value && (
-          <Button kind="danger" disabled={disabled} onClick={() => setAsking('reject')}>
+          <Button kind="danger" disabled={disabled} onClick={() => ask('reject')}>
             {trans.__('Reject…')}
           </Button>
         )}

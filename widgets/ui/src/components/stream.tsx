@@ -3,6 +3,7 @@ import { useState } from 'preact/hooks';
 
 import { clock, compact, duration, shortCommit } from '../model/format';
 import type { Trans } from '../model/trans';
+import type { AttemptStatus } from '../model/types';
 import type { Source } from '../source/source';
 import type { AccessStore } from '../stores/access';
 import type { GateItem, Item, LineItem, ToolItem } from '../stores/items';
@@ -21,7 +22,8 @@ import {
   ReasonLine,
   ReplayTag,
   SnapshotLabel,
-  StatusChip
+  StatusChip,
+  TooLate
 } from './common';
 import { useTrans } from './context';
 import { Meter, Speak, type StreamHooks, StreamTools } from './streamtools';
@@ -65,12 +67,17 @@ export function Stream({
           }
         />
       )}
+      {((!attempt && !problem) || (store.items.length === 0 && store.isLoading && !problem)) && (
+        <p class="jp-rootbound-Empty" role="status">
+          {trans.__('Loading…')}
+        </p>
+      )}
       {items.length === 0 && store.items.length > 0 && (
         <p class="jp-rootbound-Empty">{trans.__('Nothing here is like that.')}</p>
       )}
-      {store.items.length === 0 && store.attempt.value && (
+      {store.items.length === 0 && attempt && !store.isLoading && (
         <p class="jp-rootbound-Empty">
-          {(store.attempt.value.first_seq ?? 1) > 1
+          {(attempt.first_seq ?? 1) > 1
             ? trans.__('The events of this attempt were removed, as the project keeps them no longer.')
             : trans.__('No events yet.')}
         </p>
@@ -90,7 +97,13 @@ export function Stream({
         />
       )}
       {attempt && work && source.live.value && (
-        <Speak key={attempt.id} attempt={attempt} work={work} openAttempt={openAttempt} />
+        <Speak
+          key={attempt.id}
+          attempt={store.seen ?? attempt}
+          work={work}
+          openAttempt={openAttempt}
+          onLate={() => void store.lookAgain()}
+        />
       )}
     </section>
   );
@@ -98,8 +111,10 @@ export function Stream({
 
 function StreamHeader({ store, source }: StreamProps): JSX.Element {
   const trans = useTrans();
-  const [rejecting, setRejecting] = useState(false);
+  // The status in which the reader began to write why.
+  const [rejecting, setRejecting] = useState<AttemptStatus | null>(null);
   const attempt = store.attempt.value;
+  const late = store.late.value;
   const live = source.live.value;
   const { input_tokens: tokensIn, output_tokens: tokensOut } = store.usage.value;
   const disabled = !live || store.busy.value;
@@ -117,15 +132,17 @@ function StreamHeader({ store, source }: StreamProps): JSX.Element {
         )}
         {attempt?.agent?.is_replay && <ReplayTag />}
         <span class="jp-rootbound-Spacer" />
-        <Button
-          pressed={store.follow.value}
-          label={trans.__('Keep the newest event in view')}
-          onClick={() => {
-            store.follow.value = !store.follow.value;
-          }}
-        >
-          {trans.__('Follow')}
-        </Button>
+        {attempt && (
+          <Button
+            pressed={store.follow.value}
+            label={trans.__('Keep the newest event in view')}
+            onClick={() => {
+              store.follow.value = !store.follow.value;
+            }}
+          >
+            {trans.__('Follow')}
+          </Button>
+        )}
         {store.canCancel.value && (
           <Button kind="danger" disabled={disabled} onClick={() => void store.cancel()}>
             {trans.__('Cancel')}
@@ -136,18 +153,39 @@ function StreamHeader({ store, source }: StreamProps): JSX.Element {
             <Button kind="primary" disabled={disabled} onClick={() => void store.approve()}>
               {trans.__('Approve')}
             </Button>
-            <Button kind="danger" disabled={disabled} onClick={() => setRejecting(true)}>
+            <Button kind="danger" disabled={disabled} onClick={() => setRejecting('REVIEW')}>
               {trans.__('Reject…')}
             </Button>
           </>
         )}
       </div>
-      {rejecting && store.canReview.value && (
+      {(late || rejecting) && (
+        <TooLate
+          late={late}
+          before={rejecting}
+          now={store.busy.value ? rejecting : (attempt?.status ?? null)}
+          typed={rejecting !== null}
+          onDismiss={
+            late
+              ? () => {
+                  store.late.value = null;
+                }
+              : undefined
+          }
+        />
+      )}
+      {rejecting && attempt && (
         <RejectForm
-          about={attempt?.id ?? ''}
-          disabled={disabled}
-          onCancel={() => setRejecting(false)}
-          onReject={reason => store.reject(reason)}
+          about={attempt.id}
+          disabled={disabled || !store.canReview.value}
+          onCancel={() => setRejecting(null)}
+          onReject={async reason => {
+            const done = await store.reject(reason);
+            if (done) {
+              setRejecting(null);
+            }
+            return done;
+          }}
         />
       )}
       {attempt && (

@@ -132,10 +132,12 @@ interface SpeakProps {
   attempt: Attempt;
   work: Work;
   openAttempt?: (attemptId: string) => void;
+  /** Somebody else was quicker: look again. */
+  onLate(): void;
 }
 
 /** A message to an agent at work; once it is over, a new attempt with what was learnt. */
-export function Speak({ attempt, work, openAttempt }: SpeakProps): JSX.Element | null {
+export function Speak({ attempt, work, openAttempt, onLate }: SpeakProps): JSX.Element | null {
   const trans = useTrans();
   const draft = useDraft(`say ${attempt.id}`, '');
   const text = draft.value;
@@ -156,12 +158,16 @@ export function Speak({ attempt, work, openAttempt }: SpeakProps): JSX.Element |
         await work.tell(attempt.id, text);
         setSaid(true);
       } else {
-        openAttempt?.((await work.retry(attempt.id, text)).id);
+        openAttempt?.((await work.retry(attempt, text)).id);
       }
       draft.clear();
       setProblem(null);
     } catch (reason) {
-      setProblem(asProblem(reason));
+      const refusal = asProblem(reason);
+      setProblem(refusal);
+      if (refusal.isTooLate) {
+        onLate();
+      }
     }
   };
   return (
@@ -174,7 +180,10 @@ export function Speak({ attempt, work, openAttempt }: SpeakProps): JSX.Element |
       onKeyDown={event => event.stopPropagation()}
     >
       {refused.rest && (
-        <Banner tone="error" onDismiss={() => setProblem(null)}>
+        <Banner
+          tone={refused.rest.isTooLate ? 'warn' : 'error'}
+          onDismiss={() => setProblem(null)}
+        >
           {sentence(refused.rest, trans)}
         </Banner>
       )}

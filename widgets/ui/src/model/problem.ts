@@ -1,3 +1,13 @@
+/** Refusals that tell of somebody else's change, not of a mistake. */
+const TOO_LATE: ReadonlySet<string> = new Set([
+  'version-conflict',
+  'attempt-live',
+  'attempt-moved',
+  'illegal-transition',
+  'task-done',
+  'merge-in-progress'
+]);
+
 /** A failed request, read from an RFC 9457 answer or made from what was there instead. */
 export class ProblemError extends Error {
   override readonly name = 'ProblemError';
@@ -24,6 +34,11 @@ export class ProblemError extends Error {
   /** Whether the services do not answer now but may soon, so that asking again is right. */
   get isPassing(): boolean {
     return this.status === 503 || this.code === 'offline';
+  }
+
+  /** Whether somebody else was quicker. */
+  get isTooLate(): boolean {
+    return TOO_LATE.has(this.code);
   }
 
   /** Whether nobody starts the services until told to. */

@@ -79,6 +79,8 @@ export interface Attempt {
   id: string;
   task: string;
   project: string;
+  /** The task's version, to decide on it as it was seen; views saved long ago lack it. */
+  task_version?: number;
   number: number;
   status: AttemptStatus;
   branch_name: string;

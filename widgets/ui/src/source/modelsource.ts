@@ -3,6 +3,7 @@ import type { ReadonlySignal } from '@preact/signals';
 import { sameFilter } from '../model/filter';
 import type { AuditVerification, CostList } from '../model/machine';
 import { ProblemError } from '../model/problem';
+import type { Catalogue } from '../model/trans';
 import type {
   AccessQuery,
   AccessRequest,
@@ -74,6 +75,13 @@ export class ModelSource implements Source {
 
   dispose(): void {
     this.comm.dispose();
+  }
+
+  /** The messages of a language that the kernel has a language pack of; null for English. */
+  async catalogue(language: string): Promise<Catalogue | null> {
+    return language === '' || /^en\b/i.test(language.replace('_', '-'))
+      ? null
+      : ((await this.act('catalogue', { language })) as Catalogue | null);
   }
 
   async listProjects(): Promise<Project[]> {

@@ -42,13 +42,17 @@ export interface Work {
   /** The attempts of a task side by side. */
   compare(taskId: string): Promise<Comparison[]>;
 
-  approve(attemptId: string): Promise<void>;
-  reject(attemptId: string, reason: string): Promise<void>;
+  /**
+   * Decide on an attempt as it was seen, here and below; one that somebody else decided on
+   * meanwhile, or whose task was changed, is refused.
+   */
+  approve(attempt: Attempt): Promise<void>;
+  reject(attempt: Attempt, reason: string): Promise<void>;
   /** Start an attempt that goes on with the work, told of the comments. */
-  requestChanges(attemptId: string, feedback: string): Promise<Attempt>;
+  requestChanges(attempt: Attempt, feedback: string): Promise<Attempt>;
   /** Start an attempt that brings the work onto the branch as it is now. */
-  update(attemptId: string, resolve: boolean): Promise<Attempt>;
-  retry(attemptId: string, feedback: string): Promise<Attempt>;
+  update(attempt: Attempt, resolve: boolean): Promise<Attempt>;
+  retry(attempt: Attempt, feedback: string): Promise<Attempt>;
   /** Tell an agent at work something. */
   tell(attemptId: string, text: string): Promise<void>;
 }
@@ -125,28 +129,33 @@ export class HttpWork implements Work {
     return this.list(`api/tasks/${taskId}/compare/`);
   }
 
-  async approve(attemptId: string): Promise<void> {
-    await this.send('POST', `api/attempts/${attemptId}/approve/`, {});
+  async approve({ id, task_version: version }: Attempt): Promise<void> {
+    await this.send('POST', `api/attempts/${id}/approve/`, { version });
   }
 
-  async reject(attemptId: string, reason: string): Promise<void> {
-    await this.send('POST', `api/attempts/${attemptId}/reject/`, { reason });
+  async reject({ id, task_version: version }: Attempt, reason: string): Promise<void> {
+    await this.send('POST', `api/attempts/${id}/reject/`, { reason, version });
   }
 
-  requestChanges(attemptId: string, feedback: string): Promise<Attempt> {
-    return this.send('POST', `api/attempts/${attemptId}/request-changes/`, { feedback });
+  requestChanges(attempt: Attempt, feedback: string): Promise<Attempt> {
+    return this.goOn(attempt, 'request-changes', { feedback });
   }
 
-  update(attemptId: string, resolve: boolean): Promise<Attempt> {
-    return this.send('POST', `api/attempts/${attemptId}/update/`, { resolve });
+  update(attempt: Attempt, resolve: boolean): Promise<Attempt> {
+    return this.goOn(attempt, 'update', { resolve });
   }
 
-  retry(attemptId: string, feedback: string): Promise<Attempt> {
-    return this.send('POST', `api/attempts/${attemptId}/retry/`, { feedback });
+  retry(attempt: Attempt, feedback: string): Promise<Attempt> {
+    return this.goOn(attempt, 'retry', { feedback });
   }
 
   async tell(attemptId: string, text: string): Promise<void> {
     await this.send('POST', `api/attempts/${attemptId}/messages/`, { text });
+  }
+
+  private goOn(seen: Attempt, verb: string, what: object): Promise<Attempt> {
+    const { id, status, task_version: version } = seen;
+    return this.send('POST', `api/attempts/${id}/${verb}/`, { ...what, version, status });
   }
 
   private async list<T>(path: string): Promise<T[]> {

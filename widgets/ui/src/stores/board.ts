@@ -12,15 +12,6 @@ const RETRY_S = 2;
 /** `waiting`: the services do not answer yet; `absent`: no server extension. */
 export type Phase = 'loading' | 'ready' | 'waiting' | 'absent' | 'failed';
 
-/** Refusals that tell of somebody else's change, not of a mistake. */
-const TOO_LATE: ReadonlySet<string> = new Set([
-  'version-conflict',
-  'attempt-live',
-  'illegal-transition',
-  'task-done',
-  'merge-in-progress'
-]);
-
 /** Where each move leads. */
 export const TARGETS: Readonly<Record<Move, TaskStatus>> = {
   start: 'IN_PROGRESS',
@@ -280,7 +271,7 @@ export class BoardStore {
       return true;
     } catch (error) {
       const problem = asProblem(error);
-      if (TOO_LATE.has(problem.code)) {
+      if (problem.isTooLate) {
         this.conflict.value = { task, move, reason, problem };
       } else {
         this.problem.value = problem;

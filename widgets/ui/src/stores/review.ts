@@ -5,6 +5,7 @@ import { drafts } from '../model/drafts';
 import type { Attempt, Diff, ReviewComment } from '../model/types';
 import type { Comparison, MergePreview, Place } from '../model/work';
 import type { Work } from '../source/work';
+import type { Late } from './late';
 
 const RETRY_S = 2;
 // A merge that was made still names its branch.
@@ -26,6 +27,8 @@ export class ReviewStore {
   readonly preview = signal<MergePreview | null>(null);
   readonly others = signal<readonly Comparison[]>([]);
   readonly problem = signal<ProblemError | null>(null);
+  /** A decision that was not made, because somebody else was quicker. */
+  readonly late = signal<Late | null>(null);
   readonly busy = signal(false);
   /** Comments that are being written, by place: a reload of the changes keeps them. */
   readonly drafts: Signal<ReadonlyMap<string, string>>;
@@ -48,6 +51,8 @@ export class ReviewStore {
   private timer: ReturnType<typeof setTimeout> | undefined;
   private disposed = false;
   private shownHead: string | null | undefined;
+  /** The task's version when this view was drawn; what is read since was not looked at. */
+  private seenVersion: number | undefined;
 
   constructor(
     private readonly work: Work,
@@ -73,6 +78,7 @@ export class ReviewStore {
       const moved =
         attempt.status !== this.attempt.value?.status || attempt.head_commit !== this.shownHead;
       this.attempt.value = attempt;
+      this.seenVersion ??= attempt.task_version;
       if (moved) {
         await this.loadChanges(attempt);
         this.shownHead = attempt.head_commit;
@@ -96,6 +102,7 @@ export class ReviewStore {
   /** Read everything anew. */
   async reload(): Promise<void> {
     this.shownHead = undefined;
+    this.seenVersion = undefined;
     await this.load();
   }
 
@@ -132,21 +139,21 @@ export class ReviewStore {
   }
 
   approve(): Promise<boolean> {
-    return this.decide(() => this.work.approve(this.attemptId));
+    return this.decide(seen => this.work.approve(seen));
   }
 
   reject(reason: string): Promise<boolean> {
-    return this.decide(() => this.work.reject(this.attemptId, reason));
+    return this.decide(seen => this.work.reject(seen, reason));
   }
 
   /** Start an attempt that goes on with the work; its id, or null when that was refused. */
   requestChanges(feedback: string): Promise<string | null> {
-    return this.begin(() => this.work.requestChanges(this.attemptId, feedback));
+    return this.begin(seen => this.work.requestChanges(seen, feedback));
   }
 
   /** Bring the work onto the branch as it is now, as a new attempt. */
   update(resolve: boolean): Promise<string | null> {
-    return this.begin(() => this.work.update(this.attemptId, resolve));
+    return this.begin(seen => this.work.update(seen, resolve));
   }
 
   dispose(): void {
@@ -177,26 +184,31 @@ export class ReviewStore {
     });
   }
 
-  private async decide(what: () => Promise<void>): Promise<boolean> {
-    const done = await this.act(what);
-    if (!done) {
-      // The refusal may come of what changed meanwhile: a branch that moved, a decided attempt.
-      this.shownHead = undefined;
+  /** Decide on the attempt as it was seen. */
+  private async decide(what: (seen: Attempt) => Promise<void>): Promise<boolean> {
+    const attempt = this.attempt.value;
+    if (!attempt) {
+      return false;
     }
-    await this.load();
-    return done;
+    return this.act(
+      () => what({ ...attempt, task_version: this.seenVersion }),
+      // A refusal may come of what changed meanwhile: a branch that moved, a decided attempt.
+      done => (done ? this.load() : this.reload())
+    );
   }
 
-  private async begin(what: () => Promise<Attempt>): Promise<string | null> {
+  private async begin(what: (seen: Attempt) => Promise<Attempt>): Promise<string | null> {
     let made: string | null = null;
-    await this.act(async () => {
-      made = (await what()).id;
+    await this.decide(async seen => {
+      made = (await what(seen)).id;
     });
-    await this.load();
     return made;
   }
 
-  private async act(what: () => Promise<void>): Promise<boolean> {
+  private async act(
+    what: () => Promise<void>,
+    afterwards: (done: boolean) => Promise<void> = async () => undefined
+  ): Promise<boolean> {
     if (this.busy.value) {
       return false;
     }
@@ -204,9 +216,17 @@ export class ReviewStore {
     try {
       await what();
       this.problem.value = null;
+      this.late.value = null;
+      await afterwards(true);
       return true;
     } catch (reason) {
-      this.problem.value = asProblem(reason);
+      const problem = asProblem(reason);
+      if (problem.isTooLate) {
+        this.late.value = { problem, status: this.attempt.value?.status ?? null };
+      } else {
+        this.problem.value = problem;
+      }
+      await afterwards(false);
       return false;
     } finally {
       this.busy.value = false;

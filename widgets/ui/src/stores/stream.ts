@@ -5,6 +5,7 @@ import { isLive } from '../model/types';
 import type { Attempt, AttemptEvent, Usage } from '../model/types';
 import type { Dispose, Link, Source } from '../source/source';
 import { type GateItem, type Item, ItemBuilder } from './items';
+import type { Late } from './late';
 import type { Kind } from './transcript';
 
 const RETRY_S = 2;
@@ -19,6 +20,8 @@ const LAG_SHOWN_MS = 5000;
 export class StreamStore {
   readonly attempt = signal<Attempt | null>(null);
   readonly problem = signal<ProblemError | null>(null);
+  /** A decision that was not made, because somebody else was quicker. */
+  readonly late = signal<Late | null>(null);
   readonly link = signal<Link>('connecting');
   readonly ended = signal(false);
   readonly busy = signal(false);
@@ -49,11 +52,27 @@ export class StreamStore {
   private refreshSoon: ReturnType<typeof setTimeout> | undefined;
   private caughtUp: ReturnType<typeof setTimeout> | undefined;
   private disposed = false;
+  /** The task's version when this view was drawn; what is read since was not looked at. */
+  private seenVersion: number | undefined;
 
   constructor(
     private readonly source: Source,
     private readonly attemptId: string
   ) {}
+
+  /** The attempt as its reader saw it, for decisions; null before it is there. */
+  get seen(): Attempt | null {
+    const attempt = this.attempt.value;
+    return attempt && { ...attempt, task_version: this.seenVersion };
+  }
+
+  /** Whether there are events that did not arrive yet. */
+  get isLoading(): boolean {
+    const attempt = this.attempt.value;
+    return (
+      attempt !== null && attempt.last_seq >= (attempt.first_seq ?? 1) && this.lastSeq === 0
+    );
+  }
 
   get items(): readonly Item[] {
     return this.builder.items;
@@ -96,6 +115,7 @@ export class StreamStore {
       }
       if (this.lastSeq === 0) {
         this.firstSeq = event.seq;
+        changed = true;
       }
       if (event.seq > this.lastSeq + 1) {
         // Only a saved, shortened state leaves events out; a live stream has no holes.
@@ -153,15 +173,21 @@ export class StreamStore {
   }
 
   cancel(): Promise<boolean> {
-    return this.act(() => this.source.cancelAttempt(this.attemptId));
+    return this.act(() => this.source.cancelAttempt(this.attemptId, this.seenVersion));
   }
 
   approve(): Promise<boolean> {
-    return this.act(() => this.source.approveAttempt(this.attemptId));
+    return this.act(() => this.source.approveAttempt(this.attemptId, this.seenVersion));
   }
 
   reject(reason: string): Promise<boolean> {
-    return this.act(() => this.source.rejectAttempt(this.attemptId, reason));
+    return this.act(() => this.source.rejectAttempt(this.attemptId, reason, this.seenVersion));
+  }
+
+  /** Look at the attempt and its task as they are now. */
+  lookAgain(): Promise<void> {
+    this.seenVersion = undefined;
+    return this.refresh();
   }
 
   dispose(): void {
@@ -189,6 +215,7 @@ export class StreamStore {
       const attempt = await this.source.getAttempt(this.attemptId);
       if (!this.disposed) {
         this.attempt.value = attempt;
+        this.seenVersion ??= attempt.task_version;
         this.problem.value = null;
       }
     } catch (reason) {
@@ -209,13 +236,21 @@ export class StreamStore {
       return false;
     }
     this.busy.value = true;
+    const status = this.attempt.value?.status ?? null;
     try {
       await action();
       this.problem.value = null;
+      this.late.value = null;
       await this.refresh();
       return true;
     } catch (reason) {
-      this.problem.value = asProblem(reason);
+      const problem = asProblem(reason);
+      if (problem.isTooLate) {
+        this.late.value = { problem, status };
+        await this.lookAgain();
+      } else {
+        this.problem.value = problem;
+      }
       return false;
     } finally {
       this.busy.value = false;

@@ -6,6 +6,6 @@ import '../../style/stream.css';
 import { mountAttemptStream } from '../mount';
 import { widget } from './host';
 
-export default widget('stream', (host, source) =>
-  mountAttemptStream(host, source, source.state.attempt?.id ?? '')
+export default widget('stream', (host, source, options) =>
+  mountAttemptStream(host, source, source.state.attempt?.id ?? '', options)
 );

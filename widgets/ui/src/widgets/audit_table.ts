@@ -5,4 +5,6 @@ import '../../style/audit.css';
 import { mountAuditTable } from '../mount';
 import { widget } from './host';
 
-export default widget('audit', (host, source) => mountAuditTable(host, source, {}));
+export default widget('audit', (host, source, options) =>
+  mountAuditTable(host, source, {}, options)
+);

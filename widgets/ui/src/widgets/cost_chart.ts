@@ -9,7 +9,7 @@ import { ProblemError } from '../model/problem';
 import { mountCost } from '../mount_cost';
 import { widget } from './host';
 
-export default widget('cost', (host, source, model) => {
+export default widget('cost', (host, source, { trans }, model) => {
   const read = (): CostChoice => ({
     group: (model.get('group') ?? 'project') as CostGroup,
     measure: (model.get('measure') ?? 'auto') as CostMeasure
@@ -30,6 +30,7 @@ export default widget('cost', (host, source, model) => {
       return costs;
     },
     {
+      trans,
       live: source.live,
       choice,
       onChoice: ({ group, measure }) => {

@@ -5,4 +5,6 @@ import '../../style/diff.css';
 import { mountDiffView } from '../mount';
 import { widget } from './host';
 
-export default widget('diff', (host, source) => mountDiffView(host, source, ''));
+export default widget('diff', (host, source, options) =>
+  mountDiffView(host, source, '', options)
+);

@@ -1,3 +1,6 @@
+import { type ReadonlySignal, type Signal, signal } from '@preact/signals';
+
+import { type Trans, catalogueTrans, pageLanguage, plainTrans } from '../model/trans';
 import type { WidgetModel } from '../source/comm';
 import { ModelSource } from '../source/modelsource';
 import type { Dispose } from '../source/source';
@@ -20,7 +23,12 @@ export interface Widget {
  */
 export function widget(
   kind: string,
-  fill: (host: HTMLElement, source: ModelSource, model: WidgetModel) => Dispose
+  fill: (
+    host: HTMLElement,
+    source: ModelSource,
+    options: { trans: ReadonlySignal<Trans> },
+    model: WidgetModel
+  ) => Dispose
 ): Widget {
   return {
     render({ model, el }) {
@@ -31,15 +39,42 @@ export function widget(
       };
       applyTheme();
       model.on('change:theme', applyTheme);
+      el.classList.add('jp-rootbound-Cell');
       el.append(host);
       const source = new ModelSource(model);
-      const unmount = fill(host, source, model);
+      const trans = signal<Trans>(plainTrans);
+      const stopSpeaking = speak(model, source, trans);
+      const unmount = fill(host, source, { trans }, model);
       return () => {
         model.off('change:theme', applyTheme);
+        stopSpeaking();
         unmount();
         source.dispose();
         host.remove();
       };
     }
+  };
+}
+
+/** Keep a view in the language that its `locale` names, or the page's; returns the way to stop. */
+function speak(model: WidgetModel, source: ModelSource, trans: Signal<Trans>): Dispose {
+  let asked = 0;
+  const ask = async (): Promise<void> => {
+    const locale = String(model.get('locale') ?? 'auto');
+    const mine = ++asked;
+    // Without a kernel, or without a language pack in it, the view stays English.
+    const found = await source
+      .catalogue(locale === 'auto' ? pageLanguage() : locale)
+      .catch(() => null);
+    if (mine === asked) {
+      trans.value = found ? catalogueTrans(found) : plainTrans;
+    }
+  };
+  const again = (): void => void ask();
+  again();
+  model.on('change:locale', again);
+  return () => {
+    asked = -1;
+    model.off('change:locale', again);
   };
 }

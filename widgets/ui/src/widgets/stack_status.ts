@@ -4,4 +4,6 @@ import '../../style/stack.css';
 import { mountStackStatus } from '../mount';
 import { widget } from './host';
 
-export default widget('stack', (host, source) => mountStackStatus(host, source));
+export default widget('stack', (host, source, options) =>
+  mountStackStatus(host, source, options)
+);

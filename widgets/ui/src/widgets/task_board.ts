@@ -5,6 +5,6 @@ import '../../style/board.css';
 import { mountTaskBoard } from '../mount';
 import { widget } from './host';
 
-export default widget('board', (host, source) =>
-  mountTaskBoard(host, source, { projectId: source.state.project?.id })
+export default widget('board', (host, source, options) =>
+  mountTaskBoard(host, source, { ...options, projectId: source.state.project?.id })
 );
