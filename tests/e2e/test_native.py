@@ -350,6 +350,9 @@ def test_layout_comes_back_after_a_reload(page: Page, hub_lab: Lab, attempt: str
     page.wait_for_function(ready, timeout=60_000)
     expect(page.locator(f"#rootbound-attempt-{attempt} .jp-rootbound").first).to_be_visible()
     expect(page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab", has_text="Cost")).to_be_visible()
+    # A tab says whose it is, as soon as that is known.
+    tab = page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab", has_text="Repair what is kept · 1")
+    expect(tab).to_be_visible()
 
 
 def test_nothing_is_shown_without_the_server_extension(page: Page, hub_lab: Lab) -> None:

@@ -36,7 +36,8 @@ GATES = [
 
 def attempt(number: int, status: str, **fields: Any) -> dict[str, Any]:
     return {
-        "id": f"a{number}", "task": f"t{number}", "project": "p1", "number": 1, "status": status,
+        "id": f"a{number}", "task": f"t{number}", "task_title": "Round the total to cents",
+        "project": "p1", "number": 1, "status": status,
         "branch_name": f"attempt/a{number}", "base_commit": "b" * 40, "head_commit": "c" * 40,
         "started_at": MOMENT, "completed_at": None, "exit_code": None, "failure": None,
         "failure_message": None, "waiting_for": "", "queue_place": None, "continues": None,

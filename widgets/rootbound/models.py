@@ -182,6 +182,7 @@ class BaseAttempt(Model):
 
     id: str
     task: str | None = None
+    task_title: str = ""
     project: str | None = None
     task_version: int = 0
     number: int = 0

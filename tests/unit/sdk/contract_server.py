@@ -90,6 +90,7 @@ class State:
         raw = {
             "id": str(uuid.uuid4()),
             "task": task["id"],
+            "task_title": task["title"],
             "project": task["project"],
             "number": number,
             "status": status,

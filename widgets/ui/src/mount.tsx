@@ -3,6 +3,8 @@
  *
  * No custom elements: their registry is global to the page, so that two bundles would collide.
  */
+import { effect } from '@preact/signals';
+
 import { Audit } from './components/audit';
 import { Board, type BoardHooks } from './components/board';
 import { DiffPanel } from './components/diff';
@@ -67,12 +69,18 @@ export function mountAttemptStream(
       void access.reload();
     }
   });
-  const { work, openAttempt } = options;
+  const { work, openAttempt, named } = options;
+  const stopNaming = effect(() => {
+    if (store.attempt.value) {
+      named?.(store.attempt.value);
+    }
+  });
   const view = (
     <Stream store={store} access={access} source={source} work={work} openAttempt={openAttempt} />
   );
   return mount(host, view, options, () => {
     stop();
+    stopNaming();
     access.dispose();
     store.dispose();
   });

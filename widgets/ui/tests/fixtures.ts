@@ -27,6 +27,7 @@ export function attempt(fields: Partial<Attempt> = {}): Attempt {
   return {
     id: 'a1',
     task: 't1',
+    task_title: 'Task t1',
     project: 'p1',
     number: 1,
     status: 'RUNNING',

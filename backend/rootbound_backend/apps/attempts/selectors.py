@@ -19,13 +19,16 @@ __all__ = [
 
 
 def _with_details(attempts: QuerySet[Attempt]) -> QuerySet[Attempt]:
-    return attempts.annotate(
-        project_id=F("task__project_id"), task_version=F("task__version")
-    ).prefetch_related(Prefetch("gates", queryset=Gate.objects.order_by("id")))
+    named = attempts.annotate(
+        project_id=F("task__project_id"),
+        task_version=F("task__version"),
+        task_title=F("task__title"),
+    )
+    return named.prefetch_related(Prefetch("gates", queryset=Gate.objects.order_by("id")))
 
 
 def get_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
-    """Return one attempt of the user's with its project's id, its task's version and its gates.
+    """Return one attempt of the user's with its project's id, its task's facts and its gates.
 
     Raises
     ------

@@ -81,6 +81,7 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
     """An attempt with its gates."""
 
     task = serializers.UUIDField(source="task_id", read_only=True)
+    task_title = serializers.CharField(read_only=True)
     project = serializers.UUIDField(source="project_id", read_only=True)
     task_version = serializers.IntegerField(
         read_only=True, help_text="The task's version, to decide on it as you see it."
@@ -98,6 +99,7 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
         fields = [
             "id",
             "task",
+            "task_title",
             "project",
             "task_version",
             "number",

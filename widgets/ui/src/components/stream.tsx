@@ -121,8 +121,14 @@ function StreamHeader({ store, source }: StreamProps): JSX.Element {
   return (
     <header class="jp-rootbound-Stream-head">
       <div class="jp-rootbound-Toolbar">
-        <strong>{attempt ? trans.__('Attempt %1', attempt.number) : trans.__('Attempt')}</strong>
-        {attempt && <StatusChip status={attempt.status} />}
+        {attempt?.task_title && (
+          <strong class="jp-rootbound-Stream-title" title={attempt.task_title}>
+            {attempt.task_title}
+          </strong>
+        )}
+        <span class={attempt?.task_title ? 'jp-rootbound-Muted' : undefined}>
+          {attempt ? trans.__('Attempt %1', attempt.number) : trans.__('Attempt')}
+        </span>
         {!live && <SnapshotLabel />}
         {live && !store.ended.value && <LinkDot link={store.link.value} />}
         {live && !store.ended.value && store.lag.value > 0 && (
@@ -130,7 +136,6 @@ function StreamHeader({ store, source }: StreamProps): JSX.Element {
             {trans.__('%1 behind', duration(store.lag.value))}
           </span>
         )}
-        {attempt?.agent?.is_replay && <ReplayTag />}
         <span class="jp-rootbound-Spacer" />
         {attempt && (
           <Button
@@ -190,6 +195,8 @@ function StreamHeader({ store, source }: StreamProps): JSX.Element {
       )}
       {attempt && (
         <div class="jp-rootbound-Card-facts">
+          <StatusChip status={attempt.status} />
+          {attempt.agent?.is_replay && <ReplayTag />}
           <GateLights gates={attempt.gates} />
           <DeniedTag count={attempt.denied_count} />
           {attempt.agent && (

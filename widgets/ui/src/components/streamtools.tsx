@@ -17,6 +17,8 @@ export interface StreamHooks {
   /** Speaks to agents and starts attempts; without it the stream is only read. */
   work?: Work;
   openAttempt?: (attemptId: string) => void;
+  /** Told which attempt it is, for a tab's title. */
+  named?: (attempt: Attempt) => void;
 }
 
 interface ToolsProps {

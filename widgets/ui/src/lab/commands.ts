@@ -7,6 +7,7 @@ import { sentence } from '../components/labels';
 import { asProblem } from '../model/problem';
 import type { LiveAttempt } from '../model/machine';
 import type { Trans } from '../model/trans';
+import type { Attempt } from '../model/types';
 import { rootboundIcon } from './icons';
 import {
   MainPanel,
@@ -249,9 +250,10 @@ function addPanels(shell: Shell): void {
       }
       const short = given.slice(0, SHORT_ID);
       const place = { command: CommandIDs.openAttempt, args: { attemptId: given } };
-      show(shell, `rootbound-attempt-${given}`, place, () =>
+      const id = `rootbound-attempt-${given}`;
+      show(shell, id, place, () =>
         label(
-          attemptPanel(context, given),
+          attemptPanel(context, given, attempt => nameTab(shell.tracker, id, attempt, trans)),
           `rootbound-attempt-view-${given}`,
           trans.__('Attempt %1', short),
           trans.__('Attempt %1', given)
@@ -278,6 +280,20 @@ function addPanels(shell: Shell): void {
       );
     }
   });
+}
+
+/** Call an attempt's tab by its task, now that it is known. */
+function nameTab(
+  tracker: Shell['tracker'],
+  id: string,
+  attempt: Attempt,
+  trans: Trans
+): void {
+  const title = tracker.find(panel => panel.id === id)?.title;
+  if (title && attempt.task_title) {
+    title.label = trans.__('%1 · %2', attempt.task_title, attempt.number);
+    title.caption = trans.__('Attempt %1 of “%2”', attempt.number, attempt.task_title);
+  }
 }
 
 async function askForAttempt({ trans }: PanelContext): Promise<string | null> {

@@ -8,6 +8,7 @@ import type { CostChoice } from '../components/cost';
 import type { GuideHooks } from '../components/guide';
 import type { ScheduleHooks } from '../components/schedules';
 import type { Trans } from '../model/trans';
+import type { Attempt } from '../model/types';
 import type { Machine } from '../source/machine';
 import type { Schedules } from '../source/schedules';
 import type { Work } from '../source/work';
@@ -136,8 +137,12 @@ export function boardPanel(context: PanelContext): ViewPanel {
   );
 }
 
-/** An attempt's stream, changes and audit, as tabs. */
-export function attemptPanel(context: PanelContext, attemptId: string): TabPanel {
+/** An attempt's stream, changes and audit, as tabs; `named` hears which attempt it is. */
+export function attemptPanel(
+  context: PanelContext,
+  attemptId: string,
+  named: (attempt: Attempt) => void
+): TabPanel {
   const { source, trans, work } = context;
   const panel = new TabPanel();
   panel.addClass('jp-rootbound-Tabs');
@@ -145,7 +150,7 @@ export function attemptPanel(context: PanelContext, attemptId: string): TabPanel
     [
       trans.__('Stream'),
       new ViewPanel('stream', async host =>
-        (await views()).mountAttemptStream(host, source, attemptId, context)
+        (await views()).mountAttemptStream(host, source, attemptId, { ...context, named })
       )
     ],
     [

@@ -61,7 +61,7 @@ export function statusText(
   }
   const behind = state.lda?.outbox_depth ?? 0;
   if (behind > 0) {
-    parts.push(trans.__('%1 behind', String(behind)));
+    parts.push(trans._n('%1 report on its way', '%1 reports on their way', behind));
   }
   const tier = state.lda?.sandbox?.tier;
   if (state.lda && !state.lda.reachable) {

@@ -78,6 +78,7 @@ export interface ReviewComment {
 export interface Attempt {
   id: string;
   task: string;
+  task_title: string;
   project: string;
   /** The task's version, to decide on it as it was seen; views saved long ago lack it. */
   task_version?: number;
