@@ -4,6 +4,9 @@ A run has a home of its own, so npm and pip would not find the user's configurat
 user's files hold tokens, so no run can read them. What they say about registries and about how to
 reach them is laid into the run's home instead, where it counts exactly as it does for the user:
 before a project's own configuration, after the machine's.
+
+An address stays when its password goes: without the user's own index, the public one would be asked
+for packages of the same names.
 """
 
 from __future__ import annotations
@@ -11,14 +14,19 @@ from __future__ import annotations
 import configparser
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from .places import home
 
-__all__ = ["has_credentials", "is_download_variable", "lay_configuration", "withheld"]
+__all__ = [
+    "is_download_variable",
+    "lay_configuration",
+    "pip_configuration",
+    "withheld",
+    "without_credentials",
+]
 
 _NPM: Final = frozenset({
     "registry", "replace-registry-host", "omit-lockfile-registry-resolved", "ca", "ca[]", "cafile",
@@ -42,7 +50,11 @@ _UV: Final = frozenset({
 _NPM_PREFIX: Final = "npm_config_"
 _PIP_SECTIONS: Final = ("global", "install", "download", "wheel")
 _SCOPE: Final = re.compile(r"@[\w.~-]+:registry")
+_USER: Final = re.compile(r"(?<=//)[^/?#]*@")
+_USER_ALONE: Final = re.compile(r"^[^/.@][^/?#]*@")
+"""Before a proxy without a scheme, such as ``me:secret@proxy:3128``."""
 _MAX_BYTES: Final = 256 * 1024
+_QUOTES: Final = "\"'"
 
 
 def lay_configuration(folder: Path) -> None:
@@ -74,20 +86,20 @@ def withheld() -> str:
     found = []
     if any(key.startswith(("//", "_")) for key, _ in _npm_settings()):
         found.append("npm")
-    if any(has_credentials(value) for _, _, value in _pip_settings()):
+    if any(_has_credentials(value) for _, _, value in pip_configuration()):
         found.append("pip")
     return " and ".join(found)
 
 
-def has_credentials(value: str) -> bool:
-    """Return whether one of the addresses in a value holds a user or a password."""
-    for part in value.split():
-        try:
-            if "@" in urlsplit(part).netloc:
-                return True
-        except ValueError:
-            return True
-    return False
+def _has_credentials(value: str) -> bool:
+    return without_credentials(value) != " ".join(value.split())
+
+
+def without_credentials(value: str) -> str:
+    """Return a value whose addresses, apart by space, hold neither user nor password."""
+    return " ".join(
+        _USER.sub("", part) if "//" in part else _USER_ALONE.sub("", part) for part in value.split()
+    )
 
 
 def _npm() -> list[str]:
@@ -95,8 +107,8 @@ def _npm() -> list[str]:
     for key, value in _npm_settings():
         named = key in _NPM or _SCOPE.fullmatch(key)
         # npm puts variables of its environment in; a token among them would be in a file then.
-        if named and "${" not in value and not has_credentials(value.strip("\"'")):
-            lines.append(f"{key}={value}")
+        if named and "${" not in value:
+            lines.append(f"{key}={without_credentials(value.strip(_QUOTES))}")
     return lines
 
 
@@ -110,8 +122,8 @@ def _npm_settings() -> Iterator[tuple[str, str]]:
 def _pip() -> list[str]:
     lines: list[str] = []
     section = ""
-    for within, key, value in _pip_settings():
-        values = [part for part in value.split() if not has_credentials(part)]
+    for within, key, value in pip_configuration():
+        values = without_credentials(value).split()
         if within not in _PIP_SECTIONS or key not in _PIP or not values:
             continue
         if within != section:
@@ -121,12 +133,18 @@ def _pip() -> list[str]:
     return lines
 
 
-def _pip_settings() -> Iterator[tuple[str, str, str]]:
-    """Yield section, key and value; the file that pip reads last comes last."""
+def pip_configuration(
+    environ: Mapping[str, str] = os.environ,
+) -> Iterator[tuple[str, str, str]]:
+    """Yield section, option and value of the user's files, as pip merges them; with passwords.
+
+    The system's own file is left to pip, which can read it in a run too. `environ` names other
+    files; default this process'.
+    """
     files = [".pip/pip.conf", ".config/pip/pip.conf"]
-    if base := os.environ.get("XDG_CONFIG_HOME"):
+    if base := environ.get("XDG_CONFIG_HOME"):
         files[1] = f"{base}/pip/pip.conf"
-    if own := _named("PIP_CONFIG_FILE"):
+    if own := environ.get("PIP_CONFIG_FILE"):
         files = [] if own == os.devnull else [*files, own]
     merged = configparser.RawConfigParser(strict=False)
     for file in files:

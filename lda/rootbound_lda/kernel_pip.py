@@ -7,15 +7,14 @@ no password in any address.
 
 from __future__ import annotations
 
-import configparser
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
-from .places import home
+from .downloads import pip_configuration, without_credentials
 
 __all__ = ["pip_environment", "pip_places", "pip_settings", "write_pip_settings"]
 
@@ -52,30 +51,13 @@ def pip_settings(environ: Mapping[str, str] | None = None) -> dict[str, list[str
     """
     environ = os.environ if environ is None else environ
     found: dict[str, list[str]] = {}
-    for path in _files(environ):
-        parser = configparser.RawConfigParser()
-        with suppress(OSError, UnicodeDecodeError, configparser.Error):
-            parser.read_string(path.read_text(encoding="utf-8"))
-        for section in ("global", "install"):
-            if parser.has_section(section):
-                for name, value in parser.items(section):
-                    found[name.replace("_", "-")] = value.split()
+    told = list(pip_configuration(environ))
+    for section in ("global", "install"):
+        found |= {name: value.split() for within, name, value in told if within == section}
     for name, value in environ.items():
         if name.startswith("PIP_"):
             found[name.removeprefix("PIP_").lower().replace("_", "-")] = value.split()
     return {name: found[name] for name in _TAKEN if found.get(name)}
-
-
-def _files(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the user's files in pip's order, the strongest last."""
-    named = environ.get("PIP_CONFIG_FILE")
-    if named == os.devnull:
-        return
-    yield home() / ".pip" / _FILE
-    folder = environ.get("XDG_CONFIG_HOME")
-    yield (Path(folder) if folder else home() / ".config") / "pip" / _FILE
-    if named:
-        yield Path(named)
 
 
 def pip_places(settings: Mapping[str, list[str]]) -> list[str]:
@@ -107,13 +89,13 @@ def write_pip_settings(
     withheld: list[str] = []
     kept = dict(settings)
     for name in (*_REMOTE, "find-links"):
-        addresses = [_split(value) for value in kept.pop(name, ())]
+        addresses = kept.pop(name, [])
         if not network:
-            addresses = [one for one in addresses if name == "find-links" and not one.netloc]
-        withheld += [one.hostname or "?" for one in addresses if "@" in one.netloc]
-        kept[name] = [
-            one._replace(netloc=one.netloc.rpartition("@")[2]).geturl() for one in addresses
-        ]
+            local = [one for one in addresses if "://" not in one or one.startswith("file:///")]
+            addresses = local if name == "find-links" else []
+        kept[name] = [without_credentials(one) for one in addresses]
+        told = zip(addresses, kept[name], strict=True)
+        withheld += [_host(bare) for address, bare in told if address != bare]
     if "cert" in kept:
         kept["cert"] = _copied(" ".join(kept["cert"]), folder)
     if not network:
@@ -133,11 +115,11 @@ def pip_environment(folder: Path, withheld: Iterable[str], *, network: bool) -> 
     }
 
 
-def _split(value: str) -> SplitResult:
+def _host(address: str) -> str:
     try:
-        return urlsplit(value)
+        return urlsplit(address if "//" in address else f"//{address}").hostname or "?"
     except ValueError:
-        return SplitResult("", "", "", "", "")  # no address that pip could use
+        return "?"  # no address that pip could use
 
 
 def _copied(path: str, folder: Path) -> list[str]:

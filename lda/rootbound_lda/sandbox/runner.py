@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from rootbound_lda.audit import AuditSink
-from rootbound_lda.downloads import has_credentials, is_download_variable
+from rootbound_lda.downloads import is_download_variable, without_credentials
 from rootbound_lda.policy import Policy
 from rootbound_lda.sandbox import _landlock
 from rootbound_lda.sandbox._bubblewrap import Wall
@@ -46,7 +46,7 @@ def base_env(policy: Policy, *, network: bool = False) -> dict[str, str]:
         The run's policy.
     network
         Whether to add what downloads need: certificates, proxies, and what pip, uv and npm are
-        told by variables. A value with a password in its address is left out.
+        told by variables; none with the password that may be in its address.
     """
     env = {name: os.environ[name] for name in _PASSED if name in os.environ}
     env.setdefault("PATH", FALLBACK_PATH)
@@ -67,8 +67,8 @@ def base_env(policy: Policy, *, network: bool = False) -> dict[str, str]:
     if network:
         for name, value in os.environ.items():
             wanted = name in _PASSED_NETWORK or is_download_variable(name)
-            if wanted and name not in env and not has_credentials(value):
-                env[name] = value
+            if wanted and name not in env:
+                env[name] = without_credentials(value)
     return env
 
 

@@ -310,6 +310,8 @@ def test_environment_is_an_allow_list(policy: Policy, monkeypatch: pytest.Monkey
     monkeypatch.setenv("https_proxy", "http://user:secret@proxy.invalid:1")
     env = base_env(policy, network=True)
     assert "secret" not in " ".join(env.values())
+    assert env["PIP_INDEX_URL"] == "https://index.invalid/simple", "not the public index instead"
+    assert env["https_proxy"] == "http://proxy.invalid:1"
     assert env["PIP_RETRIES"] == "2"
     assert "PIP_RETRIES" not in base_env(policy)
     assert env["HOME"] == str(policy.private_home)

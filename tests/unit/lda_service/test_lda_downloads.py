@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from rootbound_lda.downloads import is_download_variable, lay_configuration, withheld
+from rootbound_lda.downloads import (
+    is_download_variable,
+    lay_configuration,
+    withheld,
+    without_credentials,
+)
 
 NPMRC = """\
 ; mine
@@ -64,12 +69,14 @@ def test_where_packages_are_is_laid_into_the_home_and_no_key(user: Path, tmp_pat
         "registry=https://registry.example.org/",
         "@team:registry=https://team.example.org/npm/",
         "strict-ssl=true",
+        "proxy=http://proxy.example.org:3128",
         "cafile=/etc/ssl/corp.pem",
     ]
     assert (run / ".config/pip/pip.conf").read_text().splitlines() == [
         "[global]",
         "index-url = https://pypi.example.org/simple",
-        "extra-index-url = https://open.example.org/simple",
+        "extra-index-url = https://private.example.org/simple",
+        "    https://open.example.org/simple",
         "cert = /etc/ssl/corp.pem",
         "[install]",
         "find-links = /srv/wheels",
@@ -109,3 +116,18 @@ def test_files_that_the_environment_names_and_broken_ones(
 )  # fmt: skip
 def test_variables_are_passed_on_by_name(name: str, passed: bool) -> None:
     assert is_download_variable(name) is passed
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("https://me:s3cret@x.example.org/simple", "https://x.example.org/simple"),
+        ("https://t0ken@x.example.org/@team/a@1", "https://x.example.org/@team/a@1"),
+        ("corp=https://me:s3c@ret@x.example.org/a b=//u@y/", "corp=https://x.example.org/a b=//y/"),
+        ("me:s3cret@proxy.example.org:3128", "proxy.example.org:3128"),
+        ("/srv/wheels@2 ./here@3", "/srv/wheels@2 ./here@3"),
+        ("3", "3"),
+    ],
+)
+def test_an_address_stays_when_its_password_goes(value: str, kept: str) -> None:
+    assert without_credentials(value) == kept
