@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.support.accessibility import serious_findings
 from tests.support.bare_host import bare_host
 from tests.support.environment import clean_env
 from tests.support.lab import screenshot
@@ -17,25 +18,29 @@ TASKS = 40
 
 
 @pytest.mark.parametrize(
-    ("finds_models", "colours"), [(True, "light"), (False, "dark")], ids=["vscode", "colab"]
+    ("framed", "desktop", "dark"),
+    [(False, "dark", False), (True, "light", True)],
+    ids=["like-vscode", "like-colab"],
 )
 def test_widgets_live_in_a_bare_page(
     live: LiveStack,
     chromium: Browser,
     tmp_path: Path,
-    finds_models: bool,
-    colours: Literal["light", "dark"],
+    framed: bool,
+    desktop: Literal["light", "dark"],
+    dark: bool,
 ) -> None:
-    project = live.make_project(f"Bare {colours}")
+    project = live.make_project(f"Bare {framed}")
     task = live.make_task(project, "Repair it without a Lab", priority=9)
     for number in range(TASKS):
         live.make_task(project, f"One of many, {number}")
     live.replay.turns = fix_calculator()
-    page = chromium.new_page(viewport={"width": 1000, "height": 1900}, color_scheme=colours)
+    page = chromium.new_page(viewport={"width": 1000, "height": 1900}, color_scheme=desktop)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     environment = clean_env(live.home)
-    with bare_host(page, tmp_path, environment, finds_models=finds_models) as host:
+    with bare_host(page, tmp_path, environment, framed=framed, dark=dark) as host:
+        outputs = host.outputs
         (board_id,) = host.run(
             "import rootbound as rb\n"
             "from IPython.display import display\n"
@@ -44,13 +49,15 @@ def test_widgets_live_in_a_bare_page(
             "board = rb.TaskBoard(project)\n"
             "display(board)"
         )
-        board = page.locator(".jp-mod-board")
+        board = outputs.locator(".jp-mod-board")
         card = board.locator(f'[data-task="{task["id"]}"]')
         host.until(card.is_visible, "the board shows its cards")
         # As in Lab, only cards in view are in the document.
         assert board.locator("[data-task]").count() < TASKS
         assert (
-            page.evaluate("getComputedStyle(document.body).getPropertyValue('--jp-ui-font-size1')")
+            outputs.evaluate(
+                "getComputedStyle(document.body).getPropertyValue('--jp-ui-font-size1')"
+            )
             == ""
         )
 
@@ -59,7 +66,7 @@ def test_widgets_live_in_a_bare_page(
         host.until(review.is_visible, "the attempt comes to review", within_s=90)
         host.run("board.selected = None")
         host.until(
-            lambda: page.evaluate("id => models.get(id).get('selected')", board_id) is None,
+            lambda: outputs.evaluate("id => models.get(id).get('selected')", board_id) is None,
             "the selection is taken away",
         )
         host.run(
@@ -73,12 +80,21 @@ def test_widgets_live_in_a_bare_page(
             ("audit", "allowed"),
             ("stack", "postgres"),
         ):
-            view = page.locator(f".jp-mod-{kind}", has_text=text)
+            view = outputs.locator(f".jp-mod-{kind}", has_text=text)
             # Not waited for by the browser: what the view needs comes by way of this process.
             host.until(lambda view=view: view.count() == 1, f"{kind}: {text}")
-        expect(page.locator(".jp-rootbound-Widget")).to_have_count(6)
+        expect(outputs.locator(".jp-rootbound-Widget")).to_have_count(6)
         page.set_viewport_size({"width": 1000, "height": 2600})
-        screenshot(page, f"bare-host-{colours}")
+        screenshot(page, f"bare-host-{'framed' if framed else 'plain'}")
+        # The colours are those of the page around, not of the desktop: a page that says nothing
+        # of itself has the desktop's.
+        wanted = {"dark"} if dark or desktop == "dark" else {"light"}
+        themes = outputs.locator(".jp-rootbound-Widget").evaluate_all(
+            "all => all.map(one => one.dataset.theme)"
+        )
+        assert set(themes) == wanted
+        found = serious_findings(outputs, ".jp-rootbound-Widget")
+        assert not found, "\n".join(found)
 
         review.get_by_role("button", name="Approve").click()
         done = board.locator('[data-status="DONE"] [data-task]')

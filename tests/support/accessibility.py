@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import Page
+from playwright.sync_api import Frame, Page
 
 AXE = Path(__file__).parents[2] / "widgets/ui/node_modules/axe-core/axe.min.js"
 
 
-def serious_findings(page: Page, selector: str) -> list[str]:
+def serious_findings(page: Page | Frame, selector: str) -> list[str]:
     """Return what axe-core finds serious or critical in a part of the page, one line each."""
     if not page.evaluate("() => 'axe' in window"):
         # Evaluated, not added as a script element: Lab's policy may forbid inline scripts.

@@ -1,7 +1,9 @@
 """A page that shows widgets without JupyterLab: any other host of anywidget, reduced to its duties.
 
 A real kernel runs the cell; its comm messages go to the page, and the page's go to the kernel. The
-page has none of JupyterLab's scripts, styles or variables.
+page has none of JupyterLab's scripts, styles or variables. Framed, it is as outputs are shown by
+hosts on the web: in a frame of no origin, under a content security policy that allows nothing but
+the modules of which anywidget itself makes use, in models that cannot find one another.
 """
 
 from __future__ import annotations
@@ -15,13 +17,23 @@ from typing import Any
 
 from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.manager import KernelManager
-from playwright.sync_api import Page
+from playwright.sync_api import Frame, Page
 
+ORIGIN = "http://notebook.test"
+OUTPUTS = "http://outputs.test"
+POLICY = "default-src 'none'; script-src 'nonce-host' blob:; style-src 'nonce-host'"
+FRAME = f"""<!doctype html><title>Notebook</title><body style="margin: 0">
+<iframe src="{OUTPUTS}/" sandbox="allow-scripts" title="Outputs"
+  style="border: 0; width: 100%; height: 100vh"></iframe>"""
 PAGE = """<!doctype html>
-<html><head><meta charset="utf-8"><style>
-body { margin: 16px; font: 14px sans-serif; color-scheme: light dark; }
+<html lang="en"><head><meta charset="utf-8"><title>Outputs</title><style nonce="host">
+/* On the root, as otherwise a dark page would keep the black text of a light one. */
+html { color-scheme: light dark; }
+body { margin: 16px; font: 14px sans-serif; }
+/* Dark by its own choice, whatever the desktop is. */
+html[theme=dark] body { background: #383838; color: #e3e3e3; }
 .cell { margin-bottom: 12px; }
-</style></head><body><script>
+</style></head><body><script nonce="host">
 const models = new Map();
 const outbox = [];
 let findsModels = true;
@@ -76,10 +88,10 @@ async function show(id) {
 
 
 class BareHost:
-    """The page and the kernel behind it."""
+    """The page, or the frame of outputs in it, and the kernel behind."""
 
-    def __init__(self, page: Page, client: BlockingKernelClient) -> None:
-        self.page = page
+    def __init__(self, outputs: Page | Frame, client: BlockingKernelClient) -> None:
+        self.outputs = outputs
         self._client = client
 
     def run(self, code: str) -> list[str]:
@@ -99,7 +111,7 @@ class BareHost:
                 if mine and content.get("execution_state") == "idle":
                     for model in shown:
                         # Not awaited: a view may wait for an answer of the kernel's.
-                        self.page.evaluate("id => { void show(id) }", model)
+                        self.outputs.evaluate("id => { void show(id) }", model)
                     return shown
         raise AssertionError("the cell did not end")
 
@@ -112,7 +124,7 @@ class BareHost:
                 pass
 
     def _messages(self) -> Iterator[Any]:
-        for comm_id, data in self.page.evaluate("() => outbox.splice(0)"):
+        for comm_id, data in self.outputs.evaluate("() => outbox.splice(0)"):
             message = self._client.session.msg("comm_msg", {"comm_id": comm_id, "data": data})
             self._client.shell_channel.send(message)
         while True:
@@ -122,27 +134,45 @@ class BareHost:
                 return
             kind, content = message["msg_type"], message["content"]
             if kind in ("comm_open", "comm_msg"):
-                self.page.evaluate(
+                self.outputs.evaluate(
                     "([id, data, opened]) => receive(id, data, opened)",
                     [content["comm_id"], content["data"], kind == "comm_open"],
                 )
             yield message
 
 
+def _framed(page: Page) -> Frame:
+    """Show the page in a frame of another origin, and return the frame."""
+    headers = {"Content-Security-Policy": POLICY}
+    page.route(f"{ORIGIN}/**", lambda route: route.fulfill(body=FRAME, content_type="text/html"))
+    page.route(
+        f"{OUTPUTS}/**",
+        lambda route: route.fulfill(body=PAGE, content_type="text/html", headers=headers),
+    )
+    page.goto(f"{ORIGIN}/")
+    found = page.frame(url=f"{OUTPUTS}/")
+    assert found is not None
+    return found
+
+
 @contextlib.contextmanager
 def bare_host(
-    page: Page, folder: Path, env: dict[str, str], *, finds_models: bool
+    page: Page, folder: Path, env: dict[str, str], *, framed: bool, dark: bool
 ) -> Iterator[BareHost]:
     """Open the page over a new kernel."""
-    page.set_content(PAGE)
-    page.evaluate("finds => { findsModels = finds }", finds_models)
+    outputs = _framed(page) if framed else page
+    if not framed:
+        page.set_content(PAGE)
+    outputs.evaluate("finds => { findsModels = finds }", not framed)
+    if dark:
+        outputs.evaluate("() => document.documentElement.setAttribute('theme', 'dark')")
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel(env=env, cwd=str(folder))
     client = manager.client()
     client.start_channels()
     try:
         client.wait_for_ready(timeout=60)
-        yield BareHost(page, client)
+        yield BareHost(outputs, client)
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)

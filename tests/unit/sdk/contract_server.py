@@ -341,8 +341,13 @@ class ContractServer:
         if attempt_id not in self.state.events:
             return problem(404, "not-found", "It does not exist.")
         after, limit = int(query.get("after", 0)), int(query.get("limit", 100))
+        first = {"first_seq": 1, "last_seq": len(self.state.events[attempt_id])}
+        if "before" in query:
+            rows = self.state.events[attempt_id][: int(query["before"]) - 1]
+            rows = [row for row in rows if query.get("q", "") in str(row["payload"])]
+            return JSONResponse({"results": rows[-limit:], "next": None, "previous": None, **first})
         rows = self.state.events[attempt_id][after : after + limit]
-        return JSONResponse({"results": rows, "next": rows[-1]["seq"] if rows else None})
+        return JSONResponse({"results": rows, "next": rows[-1]["seq"] if rows else None, **first})
 
     async def admitted(self, ws, known):
         self.state.ws_connections += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import threading
 import time
 import weakref
@@ -214,6 +215,79 @@ def test_stream_is_bounded(server, client, project, monkeypatch):
     monkeypatch.setattr("rootbound.widgets.attempt_stream._MAX_BYTES", 1000)
     widget._keep({"seq": 121, "payload": "x" * 900})
     assert [event["seq"] for event in widget._snapshot()["events"]] == [121]
+    widget.close()
+
+
+def test_a_stream_is_searched_beyond_what_it_holds(server, client, project, monkeypatch):
+    monkeypatch.setattr("rootbound.widgets.attempt_stream._MAX_EVENTS", 5)
+    raw = server.state.attempt(server.state.task(project.raw))
+    for number in range(20):
+        server.state.log(raw, f"line {number}")
+    widget = rb.AttemptStream(client.attempt(raw["id"]))
+    line = shown(widget)
+    first = widget._state["events"][0]["seq"]
+
+    def seqs(method, **params):
+        return [event["seq"] for event in line.ask(method, params)["result"]["results"]]
+
+    texts = {event["seq"]: str(event["payload"]) for event in server.state.events[raw["id"]]}
+    wanted = [seq for seq, text in texts.items() if "line 7" in text]
+    assert wanted[0] < first
+    assert seqs("search_events", words="line 7", before=first) == wanted
+    assert seqs("events_page", before=first, limit=3) == [first - 3, first - 2, first - 1]
+    assert seqs("events_page", after=first, limit=2) == [first + 1, first + 2]
+    assert line.ask("search_events", {"before": first})["problem"]["code"] == "invalid-params"
+    widget.close()
+
+
+def test_a_decision_that_came_too_late_brings_the_attempt_as_it_is(server, client, project):
+    task = server.state.task(project.raw)
+    raw = server.state.attempt(task, status="REVIEW")
+    widget = rb.AttemptStream(client.attempt(raw["id"]))
+    line = shown(widget)
+    task["version"] += 1
+    late = line.ask("approve", {"version": task["version"] - 1})
+    assert late["problem"]["code"] == "version-conflict"
+    assert line.pushes("status")[-1]["status"] == "REVIEW"
+    kinds = [content.get("push") or content.get("reply_to") for content in line.customs()]
+    assert kinds[-2:] == ["status", 7], "the view has it before it hears of the conflict"
+    assert line.ask("approve", {"version": task["version"]})["result"]["status"] == "SUCCESS"
+    widget.close()
+
+
+def test_a_view_speaks_the_language_of_a_pack(project, monkeypatch, tmp_path):
+    pack = tmp_path / "jupyterlab_language_pack_pl_PL"
+    messages = pack / "locale" / "pl_PL" / "LC_MESSAGES"
+    messages.mkdir(parents=True)
+    (pack / "__init__.py").write_text("raise RuntimeError('no pack is executed')")
+    rule = "nplurals=3; plural=(n==1 ? 0 : n%10>=2 && n%10<=4 && (n%100<10 || n%100>=20) ? 1 : 2);"
+    catalogue = {
+        "": {"plural_forms": rule}, "To do": ["Do zrobienia"], "odd": 7,
+        "%1 review": ["%1 recenzja", "%1 recenzje", "%1 recenzji"],
+    }  # fmt: skip
+    (messages / "rootbound.json").write_text(json.dumps(catalogue))
+    info = tmp_path / "jupyterlab_language_pack_pl_PL-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: jupyterlab-language-pack-pl-PL\nVersion: 1\n")
+    entry = "[jupyterlab.languagepack]\npl_PL = jupyterlab_language_pack_pl_PL\n"
+    (info / "entry_points.txt").write_text(entry)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    widget = rb.TaskBoard(project, locale="pl")
+    assert widget.get_state("locale") == {"locale": "pl"}
+    line = shown(widget)
+    for language in ("pl-PL", "pl", "pl_PL"):
+        found = line.ask("catalogue", {"language": language})["result"]
+        assert found["messages"]["To do"] == ["Do zrobienia"]
+    assert "odd" not in found["messages"]
+    assert [found["plurals"][count] for count in (1, 2, 5, 12, 22, 104)] == [0, 1, 2, 2, 1, 1]
+    assert line.ask("catalogue", {"language": "xx"})["result"] is None
+    odd = {"": {"plural_forms": "plural=__import__"}}
+    (messages / "rootbound.json").write_text(json.dumps(odd))
+    assert line.ask("catalogue", {"language": "pl"})["result"]["plurals"][:3] == [1, 0, 1]
+    (messages / "rootbound.json").write_text("[")
+    assert line.ask("catalogue", {"language": "pl"})["result"] is None
+    line.receive({"method": "update", "state": {"locale": "xx"}, "buffer_paths": []})
+    assert widget.locale == "pl"
     widget.close()
 
 

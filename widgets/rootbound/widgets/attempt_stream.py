@@ -10,10 +10,11 @@ from typing import Any
 
 from .. import _cursor, stream
 from .. import _html as html
+from .. import _operations as ops
 from ..errors import ConflictError
 from ..models import Event
 from ..objects import Attempt
-from .base import BaseWidget, Handler
+from .base import BaseWidget, Handler, text_param
 from .feed import Source
 from .verbs import access_verbs, attempt_verbs
 
@@ -22,6 +23,7 @@ _MAX_BYTES = 2**20
 _PUSH_SIZE = 500
 _WINDOW = 2000
 _HTML_EVENTS = 40
+_FOUND = 100
 
 
 class AttemptStream(BaseWidget):
@@ -53,7 +55,17 @@ class AttemptStream(BaseWidget):
         decisions = attempt_verbs(lambda _params: self._attempt)
         self._handlers |= {name: self._decide(verb) for name, verb in decisions.items()}
         self._handlers |= access_verbs(lambda: self._attempt.access_requests())
-        self._handlers["ack"] = self._ack
+        self._handlers |= {
+            "ack": self._ack,
+            "events_page": lambda params: self._page(
+                after=_number(params, "after"),
+                before=_number(params, "before"),
+                limit=_number(params, "limit"),
+            ),
+            "search_events": lambda params: self._page(
+                q=text_param(params, "words"), before=_number(params, "before"), limit=_FOUND
+            ),
+        }
 
     def _decide(self, verb: Handler) -> Handler:
         """Let a view that is told of a conflict see the attempt as it is now."""
@@ -67,6 +79,11 @@ class AttemptStream(BaseWidget):
                 raise
 
         return decide
+
+    def _page(self, **query: Any) -> dict[str, Any]:
+        """Return stored events that a view asks for, which are more than it holds."""
+        page = self._attempt.client._call(ops.event_page(self._attempt.id, **query))
+        return {**page, "results": [event.raw for event in page["results"]]}
 
     def _load(self) -> dict[str, Any]:
         self._attempt = self._attempt.refresh()
@@ -151,3 +168,9 @@ class AttemptStream(BaseWidget):
         events = list(attempt.events(after=after))
         title = f"The last {len(events)} of {attempt.last_seq} events (snapshot)"
         return html.attempt(attempt) + html.events(events, title=title)
+
+
+def _number(params: dict[str, Any], name: str) -> int | None:
+    """Return a number of a message's params; None when it is not there."""
+    value = params.get(name)
+    return value if isinstance(value, int) else None

@@ -27,7 +27,7 @@ Handler = Callable[[dict[str, Any]], Any]
 # Messages of the views among themselves; everything else is something that a person did.
 _INNER = frozenset({
     "hello", "ack", "bundle", "load_more", "access_requests", "timeline", "tree", "verify",
-    "catalogue",
+    "catalogue", "events_page", "search_events",
 })  # fmt: skip
 
 

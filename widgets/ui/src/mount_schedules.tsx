@@ -1,6 +1,8 @@
 /** The screen of schedules, apart from the others because the words of crontabs weigh. */
 import { type ScheduleHooks, SchedulesView } from './components/schedules';
 import { type MountOptions, mount } from './mount_base';
+import { sayCrontabsIn } from './model/schedule';
+import { pageLanguage } from './model/trans';
 import type { Schedules } from './source/schedules';
 import type { Dispose } from './source/source';
 import { Loaded } from './stores/loaded';
@@ -22,6 +24,7 @@ export function mountSchedules(
     return { list, projects, notices };
   }, SECONDS);
   void store.load();
+  void sayCrontabsIn(pageLanguage()).catch(() => undefined);
   const { pickNotebook, openReport, openBoard, startStack } = options;
   return mount(
     host,

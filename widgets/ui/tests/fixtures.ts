@@ -163,6 +163,8 @@ export class FakeSource implements Source {
   problem: Error | null = null;
   taskSink: TaskSink | null = null;
   eventsBefore?: Source['eventsBefore'];
+  eventsAfter?: Source['eventsAfter'];
+  searchEvents?: Source['searchEvents'];
   eventSink: EventSink | null = null;
 
   async listProjects(): Promise<Project[]> {

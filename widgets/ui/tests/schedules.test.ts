@@ -6,8 +6,11 @@ import {
   type Schedule,
   type ScheduleFields,
   type ScheduleRun,
+  cronSentence,
+  instant,
   parameterLines,
-  readParameters
+  readParameters,
+  sayCrontabsIn
 } from '../src/model/schedule';
 import type { Project } from '../src/model/types';
 import { mountSchedules } from '../src/mount_schedules';
@@ -174,4 +177,31 @@ test('what is refused is said beside its field, and nothing typed is lost', asyn
 test('parameters read back as what they were', () => {
   const parameters = { a: 5, b: 'text', c: '5', d: [1, null], e: ' x ', f: 'two\nlines', g: '' };
   expect(readParameters(parameterLines(parameters))).toEqual(parameters);
+});
+
+test('a crontab is said in the language of the page, or else in English', async () => {
+  const weekdays = '30 2 * * MON-FRI';
+  for (const [language, said] of [
+    ['de-DE', 'Um 02:30, Montag bis Freitag'],
+    ['pt-BR', 'Às 02:30, de segunda-feira a sexta-feira'],
+    ['fr', 'À 02:30, de lundi à vendredi'],
+    ['ach-UG', 'At 02:30, Monday through Friday'],
+    ['en-GB', 'At 02:30, Monday through Friday'],
+    ['', 'At 02:30, Monday through Friday']
+  ] as const) {
+    await sayCrontabsIn(language);
+    expect(cronSentence(weekdays)).toBe(said);
+  }
+  expect(cronSentence('no crontab')).toBe('no crontab');
+});
+
+test('dates are in the language of the page, and as the browser writes that', () => {
+  document.documentElement.lang = 'de-DE';
+  try {
+    expect(instant('2026-03-02T01:30:00Z', 'UTC')).toMatch(/^Mo/);
+    document.documentElement.lang = 'not a language';
+    expect(instant('2026-03-02T01:30:00Z', 'UTC')).toMatch(/^Mon/);
+  } finally {
+    document.documentElement.lang = '';
+  }
 });

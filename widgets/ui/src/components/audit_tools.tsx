@@ -1,6 +1,7 @@
 import type { JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 
+import { copied } from '../model/clipboard';
 import { compact } from '../model/format';
 import type { AuditOperation, AuditQuery, AuditResult } from '../model/types';
 import type { Source } from '../source/source';
@@ -166,7 +167,7 @@ function shortTime(timestamp: string | undefined): string {
 /** Export, the API's address of what is shown, and the verification. */
 export function AuditActions({ store, facts, source }: ToolsProps): JSX.Element | null {
   const trans = useTrans();
-  const [copied, setCopied] = useState(false);
+  const [done, setCopied] = useState(false);
   if (!source.live.value) {
     return null;
   }
@@ -197,10 +198,10 @@ export function AuditActions({ store, facts, source }: ToolsProps): JSX.Element 
           <Button
             label={trans.__('Copy the API’s address of these rows')}
             onClick={() => {
-              void navigator.clipboard?.writeText(address).then(() => setCopied(true));
+              void copied(address).then(setCopied);
             }}
           >
-            {copied ? trans.__('Copied') : trans.__('API')}
+            {done ? trans.__('Copied') : trans.__('API')}
           </Button>
         </>
       )}

@@ -8,7 +8,8 @@ import type { Source } from '../source/source';
 import type { AccessStore } from '../stores/access';
 import type { GateItem, Item, LineItem, ToolItem } from '../stores/items';
 import type { StreamStore } from '../stores/stream';
-import { filtered } from '../stores/transcript';
+import type { Hit } from '../stores/search';
+import { filtered, isOfKind, snippet, textOf } from '../stores/transcript';
 import { AccessRequests } from './access';
 import { Block, PREVIEW_CHARS } from './block';
 import { RejectForm } from './card';
@@ -26,7 +27,7 @@ import {
   TooLate
 } from './common';
 import { useTrans } from './context';
-import { Meter, Speak, type StreamHooks, StreamTools } from './streamtools';
+import { ExcerptTools, Meter, Speak, type StreamHooks, StreamTools } from './streamtools';
 import { Windowed } from './windowed';
 
 const ROW_ESTIMATE_PX = 34;
@@ -47,12 +48,20 @@ export function Stream({
   const problem = store.problem.value;
   // Items change in place; the revision says when.
   void store.revision.value;
-  const items = filtered(store.items, store.kind.value, store.search.value);
+  const excerpt = store.excerpt.value;
+  const items = excerpt
+    ? store.items
+    : filtered(store.items, store.kind.value, store.search.value);
+  const rows: readonly Row[] = excerpt ? items : [...foundBefore(store), ...items];
   const attempt = store.attempt.value;
   return (
     <section class="jp-rootbound jp-rootbound-Stream" aria-label={trans.__('Attempt stream')}>
       <StreamHeader store={store} source={source} />
-      {store.items.length > 0 && <StreamTools store={store} items={items} />}
+      {excerpt ? (
+        <ExcerptTools store={store} excerpt={excerpt} />
+      ) : (
+        store.items.length > 0 && <StreamTools store={store} items={items} />
+      )}
       <AccessRequests store={access} source={source} quiet={store.problem.value !== null} />
       {problem && (
         <ProblemBanner
@@ -72,7 +81,7 @@ export function Stream({
           {trans.__('Loading…')}
         </p>
       )}
-      {items.length === 0 && store.items.length > 0 && (
+      {rows.length === 0 && store.items.length > 0 && !store.beyond.busy.value && (
         <p class="jp-rootbound-Empty">{trans.__('Nothing here is like that.')}</p>
       )}
       {store.items.length === 0 && attempt && !store.isLoading && (
@@ -82,17 +91,19 @@ export function Stream({
             : trans.__('No events yet.')}
         </p>
       )}
-      {items.length > 0 && (
+      {rows.length > 0 && (
         <Windowed
-          count={items.length}
-          keyAt={index => items[index]?.key ?? index}
-          render={index => <Entry item={items[index]} store={store} />}
+          key={excerpt?.seq ?? 0}
+          count={rows.length}
+          keyAt={index => rows[index]?.key ?? index}
+          render={index => <Entry row={rows[index]} store={store} found={excerpt?.key} />}
+          reveal={excerpt?.key}
           estimate={ROW_ESTIMATE_PX}
           label={trans.__('Events')}
           role="log"
           follow={store.follow.value}
           onFollow={follow => {
-            store.follow.value = follow;
+            store.follow.value = follow && excerpt === null;
           }}
         />
       )}
@@ -218,11 +229,61 @@ function StreamHeader({ store, source }: StreamProps): JSX.Element {
   );
 }
 
-function Entry({ item, store }: { item: Item | undefined; store: StreamStore }): JSX.Element | null {
-  const trans = useTrans();
-  if (!item) {
+/** An entry, or one of the events that the server found in front of them. */
+type Row = Item | { kind: 'found'; key: number; hit: Hit };
+
+function foundBefore(store: StreamStore): Row[] {
+  const kind = store.kind.value;
+  return store.beyond.hits.value
+    .filter(({ item }) => isOfKind(item, kind))
+    .map(hit => ({ kind: 'found', key: hit.seq, hit }));
+}
+
+interface EntryProps {
+  row: Row | undefined;
+  store: StreamStore;
+  /** Key of the entry that was looked for. */
+  found: number | undefined;
+}
+
+function Entry({ row, store, found }: EntryProps): JSX.Element | null {
+  if (!row) {
     return null;
   }
+  if (row.kind === 'found') {
+    return <Found hit={row.hit} store={store} />;
+  }
+  return row.key === found ? (
+    <div class="jp-rootbound-Found" aria-current="true">
+      <ItemEntry item={row} store={store} />
+    </div>
+  ) : (
+    <ItemEntry item={row} store={store} />
+  );
+}
+
+/** An event that is not here but was found, and the way to it. */
+function Found({ hit, store }: { hit: Hit; store: StreamStore }): JSX.Element {
+  const trans = useTrans();
+  return (
+    <div class="jp-rootbound-Line jp-mod-found">
+      <time class="jp-rootbound-Muted" dateTime={hit.item.timestamp}>
+        {clock(hit.item.timestamp)}
+      </time>
+      <div class="jp-rootbound-Line-found">{snippet(textOf(hit.item), store.search.value)}</div>
+      <Button
+        label={trans.__('Show event %1 and what is around it', hit.seq)}
+        disabled={store.busy.value}
+        onClick={() => void store.show(hit.seq)}
+      >
+        {trans.__('Show')}
+      </Button>
+    </div>
+  );
+}
+
+function ItemEntry({ item, store }: { item: Item; store: StreamStore }): JSX.Element | null {
+  const trans = useTrans();
   switch (item.kind) {
     case 'text':
       return <p class="jp-rootbound-Text">{item.text}</p>;

@@ -1,10 +1,12 @@
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 
+import { copied } from '../model/clipboard';
 import { type ProblemError, asProblem } from '../model/problem';
 import { type Attempt, isLive } from '../model/types';
 import type { Work } from '../source/work';
 import type { Item } from '../stores/items';
+import type { Excerpt } from '../stores/search';
 import type { StreamStore } from '../stores/stream';
 import { KINDS, type Kind, transcript } from '../stores/transcript';
 import { Banner, Button } from './common';
@@ -29,7 +31,7 @@ interface ToolsProps {
 /** Filter, search, copy, download. */
 export function StreamTools({ store, items }: ToolsProps): JSX.Element {
   const trans = useTrans();
-  const [copied, setCopied] = useState(false);
+  const [done, setCopied] = useState(false);
   const names: Record<Kind, string> = {
     all: trans.__('Everything'),
     talk: trans.__('What the agent says'),
@@ -60,24 +62,77 @@ export function StreamTools({ store, items }: ToolsProps): JSX.Element {
         placeholder={trans.__('Search the stream')}
         value={store.search.value}
         onInput={event => {
-          store.search.value = event.currentTarget.value;
+          store.look(event.currentTarget.value);
         }}
       />
-      {store.search.value !== '' && (
-        <span class="jp-rootbound-Muted" role="status">
-          {trans._n('%1 entry', '%1 entries', items.length)}
-        </span>
-      )}
+      {store.search.value !== '' && <Counts store={store} here={items.length} />}
       <Button
         label={trans.__('Copy what is shown')}
         onClick={() => {
-          void navigator.clipboard.writeText(transcript(items)).then(() => setCopied(true));
+          void copied(transcript(items)).then(setCopied);
         }}
       >
-        {copied ? trans.__('Copied') : trans.__('Copy')}
+        {done ? trans.__('Copied') : trans.__('Copy')}
       </Button>
       <Button label={trans.__('Download what is shown')} onClick={() => save(items, store)}>
         ↓
+      </Button>
+    </div>
+  );
+}
+
+/** How much was found, here and in front of what is here, and the way to look further back. */
+function Counts({ store, here }: { store: StreamStore; here: number }): JSX.Element {
+  const trans = useTrans();
+  const { hits, busy, further, problem } = store.beyond;
+  const before = hits.value.length;
+  return (
+    <>
+      <span class="jp-rootbound-Muted" role="status">
+        {trans._n('%1 entry', '%1 entries', here)}
+        {before > 0 && ` · ${trans._n('%1 earlier event', '%1 earlier events', before)}`}
+        {busy.value && ` · ${trans.__('looking further back…')}`}
+        {problem.value && ` · ${sentence(problem.value, trans)}`}
+      </span>
+      {further.value !== null && !busy.value && (
+        <Button
+          label={trans.__('Look for these whole words in the events before')}
+          onClick={() => void store.beyond.more()}
+        >
+          {trans.__('Search further back')}
+        </Button>
+      )}
+    </>
+  );
+}
+
+/** Where the reader is when an event was looked up, and the ways on and back. */
+export function ExcerptTools({
+  store,
+  excerpt
+}: {
+  store: StreamStore;
+  excerpt: Excerpt;
+}): JSX.Element {
+  const trans = useTrans();
+  return (
+    <div class="jp-rootbound-Toolbar jp-rootbound-Filters">
+      <span role="status">
+        {trans.__(
+          'Events %1 to %2 of %3',
+          excerpt.from,
+          excerpt.to,
+          store.attempt.value?.last_seq ?? excerpt.to
+        )}
+      </span>
+      <span class="jp-rootbound-Spacer" />
+      {store.hasLater && (
+        <Button disabled={store.busy.value} onClick={() => void store.readLater()}>
+          {trans.__('Show later events')}
+        </Button>
+      )}
+      <Button kind="primary" onClick={() => store.leaveExcerpt()}>
+        {trans.__('Back to the newest')}
       </Button>
     </div>
   );

@@ -14,6 +14,9 @@ const MAX_PX = 16_000_000;
 // A scroll this long after the reader's last move is not the reader's.
 const TOUCH_MS = 1_000;
 
+// Rows around one that is brought into view are measured only then, and move it.
+const REVEALS = 5;
+
 export interface WindowedProps {
   count: number;
   /** Stable identity of a row; measured heights are kept under it. */
@@ -26,6 +29,8 @@ export interface WindowedProps {
   /** Keep the end in view while rows arrive. */
   follow?: boolean;
   onFollow?: (follow: boolean) => void;
+  /** Key of the row that is brought into view at first. */
+  reveal?: number | string;
   /** Called when the end comes near. */
   onNearEnd?: () => void;
 }
@@ -36,6 +41,7 @@ export function Windowed(props: WindowedProps): JSX.Element {
   const known = useRef<Heights | null>(null);
   const heights = (known.current ??= new Heights(props.estimate));
   const touched = useRef(-TOUCH_MS);
+  const revealing = useRef(REVEALS);
   const [scrollTop, setScrollTop] = useState(0);
   const [viewHeight, setViewHeight] = useState(DEFAULT_VIEW_PX);
   const [, setMeasured] = useState(0);
@@ -77,6 +83,14 @@ export function Windowed(props: WindowedProps): JSX.Element {
     const element = view.current;
     if (element && props.follow) {
       element.scrollTop = element.scrollHeight;
+    }
+    if (element && props.reveal !== undefined && revealing.current > 0) {
+      revealing.current -= 1;
+      let index = 0;
+      while (index < props.count && props.keyAt(index) !== props.reveal) {
+        index++;
+      }
+      element.scrollTop = Math.max(0, heights.top(index) - viewHeight / 3) / scale;
     }
   });
 
@@ -120,6 +134,7 @@ export function Windowed(props: WindowedProps): JSX.Element {
     }
   };
   const touch = (): void => {
+    revealing.current = 0;
     touched.current = performance.now();
   };
 

@@ -16,7 +16,10 @@ export function duration(seconds: number): string {
 /** Local time of day, `14:03:22`; the text itself when it is not a time. */
 export function clock(timestamp: string): string {
   const date = new Date(timestamp);
-  return Number.isNaN(date.getTime()) ? timestamp : date.toLocaleTimeString([], { hour12: false });
+  // Without hours from 0 to 23, the first hour of a day would be the 24th.
+  return Number.isNaN(date.getTime())
+    ? timestamp
+    : date.toLocaleTimeString([], { timeStyle: 'medium', hourCycle: 'h23' });
 }
 
 /** A count with a unit prefix: `950`, `12.3k`, `1.2M`. */

@@ -1,5 +1,8 @@
 /** Wire types of schedules, and their words. */
+import { signal } from '@preact/signals';
 import cronstrue from 'cronstrue';
+
+import { pageLanguage } from './trans';
 
 export type ScheduleKind = 'PLAN' | 'BATCH';
 export type Overlap = 'SKIP' | 'QUEUE' | 'REPLACE';
@@ -92,12 +95,55 @@ function valueOf(text: string): unknown {
   }
 }
 
+type Words = (crontab: string) => string;
+
+const english: Words = crontab => cronstrue.toString(crontab, { use24HourTimeFormat: true });
+
+/** Says crontabs: in English until the words of another language have come. */
+const words = signal(english);
+
 /** A stored crontab as a sentence; the crontab itself when there are no words for it. */
 export function cronSentence(crontab: string): string {
   try {
-    return cronstrue.toString(crontab, { use24HourTimeFormat: true });
+    return words.value(crontab);
   } catch {
     return crontab;
+  }
+}
+
+/**
+ * Have crontabs said in a language, as far as there are words in it.
+ *
+ * The words of all languages are one piece, loaded for the first that is not English.
+ */
+export async function sayCrontabsIn(language: string): Promise<void> {
+  const wanted = language.replace('-', '_').toLowerCase();
+  const [base = ''] = wanted.split('_');
+  if (base === '' || base === 'en') {
+    words.value = english;
+    return;
+  }
+  const { default: translated } = await import('cronstrue/i18n');
+  const known = Object.keys(translated.locales);
+  const locale =
+    known.find(one => one.toLowerCase() === wanted) ??
+    known.find(one => one.toLowerCase().split('_')[0] === base);
+  words.value = locale
+    ? crontab => translated.toString(crontab, { use24HourTimeFormat: true, locale })
+    : english;
+}
+
+/** For dates: the browser's own kind of the page's language, or else the page's. */
+function dateLanguage(): string | string[] {
+  const page = pageLanguage();
+  const [base = ''] = page.toLowerCase().split('-');
+  if (base === '' || base === globalThis.navigator?.language?.toLowerCase().split('-')[0]) {
+    return [];
+  }
+  try {
+    return Intl.getCanonicalLocales(page);
+  } catch {
+    return [];
   }
 }
 
@@ -113,9 +159,9 @@ export function instant(timestamp: string, timeZone?: string): string {
     hourCycle: 'h23'
   };
   try {
-    return date.toLocaleString([], timeZone ? { ...options, timeZone } : options);
+    return date.toLocaleString(dateLanguage(), timeZone ? { ...options, timeZone } : options);
   } catch {
     // A zone that this browser does not know.
-    return date.toLocaleString([], options);
+    return date.toLocaleString(dateLanguage(), options);
   }
 }

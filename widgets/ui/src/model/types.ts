@@ -144,6 +144,12 @@ export interface EarlierEvents {
   readonly first_seq: number;
 }
 
+/** What a search found in a stretch of an attempt's events, and where to go on looking. */
+export interface FoundEvents {
+  readonly results: readonly AttemptEvent[];
+  readonly previous: number | null;
+}
+
 export type EventPayload = { readonly [key: string]: unknown };
 
 export type AuditOperation = 'READ' | 'WRITE' | 'DELETE';

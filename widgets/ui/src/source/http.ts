@@ -12,6 +12,7 @@ import type {
   AuditQuery,
   Diff,
   EarlierEvents,
+  FoundEvents,
   LocalAccessReport,
   Project,
   StackReport,
@@ -47,6 +48,9 @@ const TAIL = 2000;
 
 /** Events that are read at a time when a reader goes back beyond that. */
 const EARLIER = 1000;
+
+/** Events that one answer to a search holds at most. */
+const FOUND = 100;
 
 /** Tell the server that a board's frame arrived; until then it keeps later ones back. */
 function acknowledge(frame: unknown, send: (frame: unknown) => void): void {
@@ -141,6 +145,16 @@ export class HttpSource implements Source {
   async eventsBefore(attemptId: string, seq: number): Promise<EarlierEvents> {
     const path = `api/attempts/${attemptId}/events/${query({ before: seq, limit: EARLIER })}`;
     return (await this.transport.request('GET', path)) as EarlierEvents;
+  }
+
+  async eventsAfter(attemptId: string, seq: number, limit: number): Promise<EarlierEvents> {
+    const path = `api/attempts/${attemptId}/events/${query({ after: seq, limit })}`;
+    return (await this.transport.request('GET', path)) as EarlierEvents;
+  }
+
+  async searchEvents(attemptId: string, words: string, before: number): Promise<FoundEvents> {
+    const path = `api/attempts/${attemptId}/events/${query({ q: words, before, limit: FOUND })}`;
+    return (await this.transport.request('GET', path)) as FoundEvents;
   }
 
   artifactAddress(attemptId: string, name: string): string {

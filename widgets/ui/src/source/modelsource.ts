@@ -17,6 +17,8 @@ import type {
   AuditTimeline,
   AuditTree,
   Diff,
+  EarlierEvents,
+  FoundEvents,
   Project,
   StackStatus,
   Task
@@ -24,6 +26,9 @@ import type {
 import { Comm, type WidgetModel } from './comm';
 import type { AuditFacts } from './machine';
 import type { Dispose, EventSink, Source, TaskSink } from './source';
+
+/** Events that are read at a time when a reader goes back. */
+const EARLIER = 500;
 
 /** The `_state` trait: each widget fills the part that its view shows. */
 interface WidgetState {
@@ -156,6 +161,18 @@ export class ModelSource implements Source {
         sink.attempt(this.pushedAttempt);
       }
     });
+  }
+
+  async eventsBefore(_attemptId: string, seq: number): Promise<EarlierEvents> {
+    return (await this.act('events_page', { before: seq, limit: EARLIER })) as EarlierEvents;
+  }
+
+  async eventsAfter(_attemptId: string, seq: number, limit: number): Promise<EarlierEvents> {
+    return (await this.act('events_page', { after: seq, limit })) as EarlierEvents;
+  }
+
+  async searchEvents(_attemptId: string, words: string, before: number): Promise<FoundEvents> {
+    return (await this.act('search_events', { words, before })) as FoundEvents;
   }
 
   async cancelAttempt(attemptId: string, version?: number): Promise<void> {

@@ -11,6 +11,7 @@ import type {
   AuditQuery,
   Diff,
   EarlierEvents,
+  FoundEvents,
   Project,
   StackStatus,
   Task
@@ -70,6 +71,13 @@ export interface Source {
   watchEvents(attemptId: string, after: number, sink: EventSink): Dispose;
   /** The kept events just before one, in order; absent where only the newest are at hand. */
   eventsBefore?(attemptId: string, seq: number): Promise<EarlierEvents>;
+  /** So many kept events after one, in order. */
+  eventsAfter?(attemptId: string, seq: number, limit: number): Promise<EarlierEvents>;
+  /**
+   * Events in front of one that hold the words, in order: those nearest to it. Only a stretch of
+   * the stream is looked at; `previous` says before which event to go on, null when there is none.
+   */
+  searchEvents?(attemptId: string, words: string, before: number): Promise<FoundEvents>;
   /** Where a file that an attempt left can be downloaded; absent where nothing can. */
   artifactAddress?(attemptId: string, name: string): string;
   cancelAttempt(attemptId: string, version?: number): Promise<void>;

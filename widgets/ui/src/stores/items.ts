@@ -71,6 +71,8 @@ function num(payload: Payload, key: string): number | null {
 export class ItemBuilder {
   readonly items: Item[] = [];
   usage: Payload | null = null;
+  /** The entry that the last event with one went into. */
+  touched: Item | null = null;
   private readonly calls = new Map<string, ToolItem>();
   private readonly gates = new Map<string, GateItem>();
 
@@ -148,10 +150,10 @@ export class ItemBuilder {
     const last = this.items[this.items.length - 1];
     if (last && last.kind === kind && last.step === step) {
       last.text += delta;
+      this.touched = last;
       return true;
     }
-    this.items.push({ kind, key: event.seq, timestamp: event.timestamp, step, text: delta });
-    return true;
+    return this.push({ kind, key: event.seq, timestamp: event.timestamp, step, text: delta });
   }
 
   private toolCall(event: AttemptEvent): boolean {
@@ -168,8 +170,7 @@ export class ItemBuilder {
       result: null
     };
     this.calls.set(item.callId, item);
-    this.items.push(item);
-    return true;
+    return this.push(item);
   }
 
   private toolResult(event: AttemptEvent): boolean {
@@ -186,6 +187,7 @@ export class ItemBuilder {
         text: str(payload, 'text'),
         duration_s: num(payload, 'duration_s')
       };
+      this.touched = item;
     }
     return true;
   }
@@ -200,6 +202,7 @@ export class ItemBuilder {
       return this.line(event, 'notice', text);
     }
     item.output.append(text);
+    this.touched = item;
     return true;
   }
 
@@ -214,7 +217,7 @@ export class ItemBuilder {
       evidence: null
     };
     this.gates.set(name, item);
-    this.items.push(item);
+    this.push(item);
     return item;
   }
 
@@ -226,6 +229,7 @@ export class ItemBuilder {
       const item = open && !open.evidence ? open : this.gate(event, name, str(payload, 'command'));
       item.command ||= str(payload, 'command');
       item.evidence = payload as unknown as Gate;
+      this.touched = item;
       return true;
     }
     if (kind === 'commit') {
@@ -256,7 +260,12 @@ export class ItemBuilder {
     text: string,
     more: readonly string[] = []
   ): boolean {
-    this.items.push({ kind, key: event.seq, timestamp: event.timestamp, text, more });
+    return this.push({ kind, key: event.seq, timestamp: event.timestamp, text, more });
+  }
+
+  private push(item: Item): boolean {
+    this.items.push(item);
+    this.touched = item;
     return true;
   }
 }

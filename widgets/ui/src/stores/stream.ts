@@ -1,4 +1,4 @@
-import { computed, signal } from '@preact/signals';
+import { batch, computed, signal } from '@preact/signals';
 
 import { type ProblemError, asProblem } from '../model/problem';
 import { isLive } from '../model/types';
@@ -6,12 +6,16 @@ import type { Attempt, AttemptEvent, Usage } from '../model/types';
 import type { Dispose, Link, Source } from '../source/source';
 import { type GateItem, type Item, ItemBuilder } from './items';
 import type { Late } from './late';
+import { type Excerpt, StreamSearch } from './search';
 import type { Kind } from './transcript';
 
 const RETRY_S = 2;
 
 // A burst of events asks for the attempt once.
 const REFRESH_DELAY_MS = 150;
+
+// Events that are read at a time after an excerpt.
+const LATER = 500;
 
 // How long a stream counts as late after its last late frame, in milliseconds.
 const LAG_SHOWN_MS = 5000;
@@ -44,6 +48,11 @@ export class StreamStore {
   readonly canCancel = computed(() => isLive(this.attempt.value?.status ?? 'SUCCESS'));
   readonly canReview = computed(() => this.attempt.value?.status === 'REVIEW');
 
+  /** Looks for what was typed in the events that are not here. */
+  readonly beyond: StreamSearch;
+  /** The stream around an event that was found; null while the newest events are shown. */
+  readonly excerpt = signal<Excerpt | null>(null);
+
   private firstSeq = 0;
   private lastSeq = 0;
   private readonly builder = new ItemBuilder();
@@ -58,7 +67,9 @@ export class StreamStore {
   constructor(
     private readonly source: Source,
     private readonly attemptId: string
-  ) {}
+  ) {
+    this.beyond = new StreamSearch(source, attemptId);
+  }
 
   /** The attempt as its reader saw it, for decisions; null before it is there. */
   get seen(): Attempt | null {
@@ -75,7 +86,7 @@ export class StreamStore {
   }
 
   get items(): readonly Item[] {
-    return this.builder.items;
+    return this.excerpt.value?.builder.items ?? this.builder.items;
   }
 
   /** Load the attempt and follow its events. */
@@ -150,20 +161,73 @@ export class StreamStore {
 
   /** Whether what lies before an entry that stands for left out events can be read. */
   canReadBefore(item: Item): boolean {
-    return item === this.items[0] && this.source.eventsBefore !== undefined;
+    return (
+      item === this.items[0] && this.source.eventsBefore !== undefined && this.source.live.value
+    );
   }
 
   /** Show more of what lies before the first event shown. */
   readEarlier(): Promise<boolean> {
     return this.act(async () => {
-      const page = await this.source.eventsBefore?.(this.attemptId, this.firstSeq);
-      if (page && !this.disposed) {
+      const excerpt = this.excerpt.value;
+      const page = await this.source.eventsBefore?.(
+        this.attemptId,
+        excerpt?.from ?? this.firstSeq
+      );
+      if (page && !this.disposed && excerpt) {
+        excerpt.prepend(page.results);
+        this.revision.value += 1;
+      } else if (page && !this.disposed) {
         this.firstSeq = page.results[0]?.seq ?? page.first_seq;
         this.builder.prepend(page.results, this.firstSeq - page.first_seq);
         this.follow.value = false;
         this.revision.value += 1;
       }
     });
+  }
+
+  /** Look for words, among the events that are here and those that are not. */
+  look(words: string): void {
+    this.search.value = words;
+    this.beyond.look(words, this.firstSeq, this.attempt.value?.first_seq ?? 1);
+  }
+
+  /** Show what stands around an event. */
+  show(seq: number): Promise<boolean> {
+    return this.act(async () => {
+      const excerpt = await this.beyond.around(seq);
+      if (excerpt && !this.disposed) {
+        batch(() => {
+          this.toggled.value = new Set(excerpt.isFolded ? [excerpt.key] : []);
+          this.follow.value = false;
+          this.excerpt.value = excerpt;
+        });
+      }
+    });
+  }
+
+  /** Show more of what follows an excerpt. */
+  readLater(): Promise<boolean> {
+    return this.act(async () => {
+      const excerpt = this.excerpt.value;
+      if (excerpt) {
+        const page = await this.source.eventsAfter?.(this.attemptId, excerpt.to, LATER);
+        excerpt.append(page?.results ?? []);
+        this.revision.value += 1;
+      }
+    });
+  }
+
+  /** Whether events follow those that an excerpt shows. */
+  get hasLater(): boolean {
+    const excerpt = this.excerpt.value;
+    return excerpt !== null && excerpt.to < this.lastSeq;
+  }
+
+  /** Go back to the newest events. */
+  leaveExcerpt(): void {
+    this.excerpt.value = null;
+    this.toggled.value = new Set();
   }
 
   /** Where the whole log of a gate can be downloaded; null when it cannot. */
@@ -192,6 +256,7 @@ export class StreamStore {
 
   dispose(): void {
     this.disposed = true;
+    this.beyond.dispose();
     clearTimeout(this.retry);
     clearTimeout(this.refreshSoon);
     clearTimeout(this.caughtUp);

@@ -68,6 +68,20 @@ export function filtered(items: readonly Item[], kind: Kind, search: string): re
   });
 }
 
+const SNIPPET_BEFORE = 60;
+const SNIPPET_CHARS = 240;
+
+/** The part of a text in which the first of the words stands, on one line. */
+export function snippet(text: string, search: string): string {
+  const words = search.toLowerCase().split(/[\s"]+/).filter(Boolean);
+  const lower = text.toLowerCase();
+  const places = words.map(word => lower.indexOf(word)).filter(at => at >= 0);
+  const from = Math.max(0, Math.min(...places, text.length) - SNIPPET_BEFORE);
+  const start = places.length > 0 ? from : 0;
+  const part = text.slice(start, start + SNIPPET_CHARS).replace(/\s+/g, ' ').trim();
+  return `${start > 0 ? '…' : ''}${part}${start + SNIPPET_CHARS < text.length ? '…' : ''}`;
+}
+
 /** Items as a text file. */
 export function transcript(items: readonly Item[]): string {
   return `${items

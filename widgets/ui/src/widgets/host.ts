@@ -4,6 +4,7 @@ import { type Trans, catalogueTrans, pageLanguage, plainTrans } from '../model/t
 import type { WidgetModel } from '../source/comm';
 import { ModelSource } from '../source/modelsource';
 import type { Dispose } from '../source/source';
+import { coloursAround, watchColours } from './theme';
 
 export interface RenderArguments {
   model: WidgetModel;
@@ -35,10 +36,13 @@ export function widget(
       const host = document.createElement('div');
       host.className = `jp-rootbound-Widget jp-mod-${kind}`;
       const applyTheme = (): void => {
-        host.dataset['theme'] = String(model.get('theme') ?? 'auto');
+        const theme = String(model.get('theme') ?? 'auto');
+        // Of the element around, because the view's own text already has our colour.
+        host.dataset['theme'] = theme === 'auto' ? coloursAround(el) : theme;
       };
       applyTheme();
       model.on('change:theme', applyTheme);
+      const stopWatching = watchColours(el, applyTheme);
       el.classList.add('jp-rootbound-Cell');
       el.append(host);
       const source = new ModelSource(model);
@@ -47,6 +51,7 @@ export function widget(
       const unmount = fill(host, source, { trans }, model);
       return () => {
         model.off('change:theme', applyTheme);
+        stopWatching();
         stopSpeaking();
         unmount();
         source.dispose();

@@ -29,17 +29,31 @@ interface RenderArguments {
 const PREFIX = 'IPY_MODEL_';
 const REQUEST = -1;
 const TIMEOUT_MS = 10_000;
+const HELD_MS = 2_000;
 const KEPT = Symbol.for('rootbound.modules');
 
 type Kept = typeof globalThis & { [KEPT]?: Map<string, Promise<View>> };
 
+/** What the model that a reference names holds; null when there is no such model. */
+async function heldBy(model: Model, reference: string): Promise<Bundle | null> {
+  const found = model.widget_manager?.get_model(reference.slice(PREFIX.length));
+  // Where a model is not known, some hosts wait for it for ever.
+  const holder = await Promise.race([
+    Promise.resolve(found).catch(() => null),
+    new Promise<null>(resolve => setTimeout(() => resolve(null), HELD_MS))
+  ]);
+  const text = (name: string): string => String(holder?.get(name) ?? '');
+  return text('script')
+    ? { script: text('script'), style: text('style'), digest: text('digest') }
+    : null;
+}
+
 /** The bundle by the reference to its model; from Python where models cannot find each other. */
 async function bundleOf(model: Model): Promise<Bundle> {
   const reference = String(model.get('_bundle'));
-  if (model.widget_manager && reference.startsWith(PREFIX)) {
-    const holder = await model.widget_manager.get_model(reference.slice(PREFIX.length));
-    const text = (name: string): string => String(holder.get(name) ?? '');
-    return { script: text('script'), style: text('style'), digest: text('digest') };
+  const held = reference.startsWith(PREFIX) ? await heldBy(model, reference) : null;
+  if (held) {
+    return held;
   }
   return new Promise((resolve, reject) => {
     const timer = setTimeout(
@@ -72,14 +86,20 @@ function load({ script, digest }: Bundle): Promise<View> {
   return view;
 }
 
+const SHEETS = Symbol.for('rootbound.sheets');
+
+type Styled = (Document | ShadowRoot) & { [SHEETS]?: Set<string> };
+
+/** Give a page, or the shadow of one, the style once; no content security policy forbids it so. */
 function addStyle({ style, digest }: Bundle, el: HTMLElement): void {
   const root = el.getRootNode();
-  const place = root instanceof ShadowRoot ? root : el.ownerDocument.head;
-  if (!place.querySelector(`style[data-rootbound="${digest}"]`)) {
-    const sheet = el.ownerDocument.createElement('style');
-    sheet.dataset['rootbound'] = digest;
-    sheet.textContent = style;
-    place.append(sheet);
+  const place: Styled = root instanceof ShadowRoot ? root : el.ownerDocument;
+  const known = (place[SHEETS] ??= new Set());
+  if (!known.has(digest)) {
+    known.add(digest);
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(style);
+    place.adoptedStyleSheets = [...place.adoptedStyleSheets, sheet];
   }
 }
 
@@ -87,6 +107,8 @@ export default {
   async render(args: RenderArguments): Promise<unknown> {
     const bundle = await bundleOf(args.model);
     addStyle(bundle, args.el);
+    // Some hosts put the element into the page, or into a shadow of it, only afterwards.
+    requestAnimationFrame(() => addStyle(bundle, args.el));
     return (await load(bundle)).render(args);
   }
 };
