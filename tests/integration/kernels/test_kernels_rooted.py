@@ -155,7 +155,10 @@ async def test_interrupt_restart_and_what_notebooks_use(live: LiveStack, repo: P
         await cells.manager.restart_kernel()
         await cells.client.wait_for_ready(timeout=60)
         await cells.run("import subprocess, sys; subprocess.Popen(['setsid', 'sleep', '601'])")
-        assert _runs("sleep 601")
+        # Until it has become what it runs, it is called after setsid.
+        await asyncio.to_thread(
+            wait_for, lambda: _runs("sleep 601"), within_s=20, what="the process to run"
+        )
     wait_for(lambda: not leftovers(live), within_s=15, what="nothing of the kernel is left")
     assert not _runs("sleep 601")
     assert not list((live.home / "run" / "k").iterdir())
