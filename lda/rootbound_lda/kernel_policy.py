@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .audit import AuditRule
 from .pins import Pin
-from .places import etc, home, program_places, secret_paths, system_readable
+from .places import DEVICES, etc, home, program_places, secret_paths, system_readable
 from .policy import (
     NetworkRule,
     Policy,
@@ -38,6 +38,7 @@ def build_kernel_policy(
     shared: Path | None,
     network: bool,
     loopback: bool,
+    terminals: bool,
     limits: Mapping[str, object],
 ) -> Policy:
     """Build the policy of a kernel.
@@ -67,6 +68,9 @@ def build_kernel_policy(
         Whether TCP outwards is possible.
     loopback
         Whether it has a network of its own, with a loopback, instead of none.
+    terminals
+        Whether its terminals are its own, as behind a wall: then it may make and use them, as
+        kernels do that talk to a shell or another interpreter.
     limits
         May hold the fields of `AuditRule`.
 
@@ -95,6 +99,7 @@ def build_kernel_policy(
         network=NetworkRule(agent=network, install=network),
         process=ProcessLimits(),
         listable=listable,
+        devices=(*DEVICES, Path("/dev/pts")) if terminals else DEVICES,
         watched=tuple(dict.fromkeys(watched)),
         audit=AuditRule.from_limits(limits),
         secrets=secrets,

@@ -261,6 +261,7 @@ class KernelHost:
                 shared=shared,
                 network=request.network,
                 loopback=loopback,
+                terminals=self._services.facts.wall is not None,
                 limits={},
             )
         except BaseException:

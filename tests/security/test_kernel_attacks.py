@@ -88,6 +88,13 @@ ATTACKS: dict[str, tuple[str, str, str | None]] = {
         "c = ctypes.CDLL(None, use_errno=True); c.ptrace(16, os.getppid(), 0, 0); fail(c)",
         "EPERM", None,
     ),
+    "type_into_a_terminal": (
+        "open(A['terminal'], 'w').write('typed')", "EACCES ENOENT", "{terminal}",
+    ),
+    "put_a_key_press_into_a_terminal": (
+        "import fcntl; fcntl.ioctl(os.open(A['terminal'], os.O_RDWR), 0x5412, b'x')",
+        "EACCES ENOENT", "{terminal}",
+    ),
     "kill_the_lda": ("os.kill(A['lda'], 9)", "EPERM ESRCH", None),
     "schedule_of_another": (
         "os.sched_setscheduler(os.getppid(), os.SCHED_OTHER, os.sched_param(0))", "EPERM", None,
@@ -128,6 +135,8 @@ class World:
             server = socket.socket(socket.AF_UNIX)
             server.bind(name)
             self._serve(server, name)
+        self.terminal, self._slave = os.openpty()
+        os.set_blocking(self.terminal, False)
         tcp = socket.create_server(("", 0))
         self._serve(tcp, "tcp")
         self.places = {
@@ -135,6 +144,7 @@ class World:
             "outside": str(base / "outside"), "service": str(base / "outside/service"),
             "runtime": str(base / "runtime"), "secrets": str(base / "state/secrets"),
             "abstract": self.abstract, "lda": os.getpid(), "port": tcp.getsockname()[1],
+            "terminal": os.ttyname(self._slave),
         }  # fmt: skip
 
     def _serve(self, server: socket.socket, name: str) -> None:
@@ -155,6 +165,8 @@ class World:
             with contextlib.suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
             server.close()
+        os.close(self.terminal)
+        os.close(self._slave)
 
 
 @pytest.fixture
@@ -180,7 +192,7 @@ async def runs(world: World, bubblewrap: str, sink: MemorySink) -> AsyncIterator
         session_id="s", private_dir=world.base / "state/kernels/1", sockets=world.own,
         state_dir=world.base / "state", writable_roots=[str(world.base / "root")],
         readable_paths=[], programs=[sys.executable], shared=None, network=False,
-        loopback=loopback, limits={},
+        loopback=loopback, terminals=facts.wall is not None, limits={},
     )  # fmt: skip
     sandbox = Sandbox(wall=facts.wall)
     await sandbox.start()
@@ -221,6 +233,8 @@ async def test_a_kernel_has_its_own_sockets_and_nothing_else(world: World, bubbl
                 (world.own / left).unlink(missing_ok=True)
         assert world.hits == [], "nothing was reached"
         assert not os.path.lexists(world.base / "root/s")
+        with pytest.raises(BlockingIOError):
+            os.read(world.terminal, 1)
 
         # What a kernel needs works, and is on record: its sockets, which are its user's alone,
         # and the door.
@@ -237,3 +251,7 @@ async def test_a_kernel_has_its_own_sockets_and_nothing_else(world: World, bubbl
         assert any(made.items() <= row.items() for row in sink.entries)
         assert world.hits == [str(world.own / "backend")]
         assert (world.own / "connection.json").read_text() == '{"key": "secret"}'
+        # Terminals of its own are there where the machine's are not.
+        said = await run("m, s = os.openpty(); os.write(s, b'own'); print(os.read(m, 3))")
+        walled = (await probe(bubblewrap=bubblewrap)).wall is not None
+        assert said == ("b'own'\nDONE" if walled else "EACCES")

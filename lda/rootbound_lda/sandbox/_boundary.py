@@ -53,7 +53,7 @@ class Boundary:
     listable
         Folders that can be listed, without what is in them.
     devices
-        Device files that may be opened for writing.
+        Device files that may be opened for writing, and folders of nothing else.
     protected
         Paths that are never writable, whatever contains them.
     watched
@@ -77,7 +77,8 @@ class Boundary:
         self._readable_exact = {os.fsencode(path) for path in (*readable, *listable, *devices)}
         self._watched = tuple(os.fsencode(path).rstrip(b"/") + b"/" for path in watched)
         self.folded = [os.fsencode(path) for path in (*readable, *devices) if path not in watched]
-        self.devices = {os.fsencode(path) for path in devices}
+        self._devices = {os.fsencode(path) for path in devices}
+        self._of_devices = tuple(path + b"/" for path in self._devices if os.path.isdir(path))  # noqa: PTH112 - bytes
         self._protected = tuple(os.fsencode(path) + b"/" for path in protected)
 
     def root_of(self, real: bytes) -> int | None:
@@ -105,9 +106,17 @@ class Boundary:
         """Tell whether the path lies in a root."""
         return (real + b"/").startswith(self._inside)
 
+    def is_device(self, real: bytes) -> bool:
+        """Tell whether the path is that of a device that may be opened for writing."""
+        return real in self._devices or real.startswith(self._of_devices)
+
     def may_read(self, real: bytes) -> bool:
         """Tell whether the path is readable without being in a root."""
-        return real in self._readable_exact or (real + b"/").startswith(self._readable)
+        return (
+            real in self._readable_exact
+            or (real + b"/").startswith(self._readable)
+            or real.startswith(self._of_devices)
+        )
 
     def is_folded(self, real: bytes) -> bool:
         """Tell whether a readable path is the system's, whose reads are counted."""

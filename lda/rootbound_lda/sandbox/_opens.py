@@ -200,7 +200,7 @@ class OpenBroker(PathBroker):
             kind = os.fstat(pinned).st_mode
             if stat.S_ISLNK(kind):
                 raise _sys.raise_errno(errno.ELOOP)
-            quiet = real in self._boundary.devices or (
+            quiet = self._boundary.is_device(real) or (
                 no_file_system(real) and self._is_callers(call, pinned)
             )
             if not quiet and self._boundary.root_of(real) is None:

@@ -38,8 +38,8 @@ class Cells:
 
 
 @contextlib.asynccontextmanager
-async def kernel(cwd: Path, **config: Any) -> AsyncIterator[Cells]:
-    manager = rooted.manager_class()(kernel_name="python3")
+async def kernel(cwd: Path, name: str = "python3", **config: Any) -> AsyncIterator[Cells]:
+    manager = rooted.manager_class()(kernel_name=name)
     if config:
         spec = manager.kernel_spec
         spec.metadata["kernel_provisioner"]["config"].update(config)

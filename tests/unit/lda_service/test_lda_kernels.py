@@ -93,7 +93,7 @@ def test_what_a_kernel_could_have_written_opens_nothing(
         state_dir=base / "state", writable_roots=[str(base / "root")],
         readable_paths=[str(base / "home"), str(base / "state"), str(base / "home/.ssh")],
         programs=[str(base / "root/venv/bin/python"), str(base / "venv/bin/python")],
-        shared=None, network=False, loopback=False, limits={},
+        shared=None, network=False, loopback=False, terminals=False, limits={},
     )  # fmt: skip
     assert base / "venv" in policy.readable and base / "editable" in policy.readable
     assert base / "beside" not in policy.readable
