@@ -17,12 +17,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from rootbound import cli_completion, cli_logs, paths
 from rootbound._version import __version__
-from rootbound.cli_common import CommandError, Subparsers
+from rootbound.cli_common import CommandError, Parser, Subparsers
 from rootbound.errors import RootboundError
 
 if TYPE_CHECKING:
@@ -38,6 +39,17 @@ _GROUPS = (
     "rootbound.cli_completion", "rootbound.demo",
 )  # fmt: skip
 
+_FIRST_STEPS = """\
+first steps, in a git repository ~/src/app:
+  rootbound up
+  rootbound roots add ~/src/app
+  rootbound project create app ~/src/app --test-cmd "python3 -m unittest -q"
+  rootbound agents create dev --provider GLM --model glm-7 --role BACKEND
+  rootbound task create app "Make the failing tests pass"
+  rootbound task start TASK     (its id, which `rootbound task list` shows)
+  rootbound attempt wait ATTEMPT, then diff, and approve
+
+`rootbound COMMAND --help` explains a command; `rootbound doctor` checks the machine."""
 _OK, _FAILED, _USAGE, _NOT_RUNNING, _INTERRUPTED = 0, 1, 2, 3, 130
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -58,8 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit code: 0 done, 1 refused or failed, 2 wrong usage, 3 (``status``) not running.
     """
-    parser = argparse.ArgumentParser(
-        prog="rootbound", description="Run AI coding agents on your own machine, confined."
+    parser = Parser(
+        prog="rootbound",
+        description="Run AI coding agents on your own machine, confined.",
+        epilog=_FIRST_STEPS,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=14),
     )
     parser.add_argument("--version", action="version", version=f"rootbound {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -74,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except (CommandError, RootboundError) as error:
-        _say(str(error), sys.stderr)
-        return _FAILED
+        return _refuse(options, str(error), getattr(error, "code", None))
     except KeyboardInterrupt as interrupt:
         if str(interrupt):  # the SDK says what goes on without us
             _say(str(interrupt), sys.stderr)
@@ -86,8 +100,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        _say(f"{error.strerror}: {error.filename}.", sys.stderr)
-        return _FAILED
+        return _refuse(options, f"{error.strerror}: {error.filename}.")
+
+
+def _refuse(options: argparse.Namespace, sentence: str, code: str | None = None) -> int:
+    """Say why a command did nothing: to people, and with ``--json`` to their programs too."""
+    if getattr(options, "json", False):
+        _say(json.dumps({"error": sentence, "code": code}))
+    _say(sentence, sys.stderr)
+    return _FAILED
 
 
 def add_parser(subparsers: Subparsers) -> None:

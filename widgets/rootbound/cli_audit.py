@@ -93,9 +93,13 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     for name in _SCOPE:
         parser.add_argument(f"--{name}", dest=f"of_{name}", metavar="ID", help=f"this {name} only")
     parser.add_argument("--user", metavar="NAME", help="whose; others' only for staff")
-    parser.add_argument("--operation", type=str.upper, choices=["READ", "WRITE", "DELETE"])
-    parser.add_argument("--result", type=str.upper, choices=["ALLOWED", "DENIED"])
-    parser.add_argument("--source", choices=["tool", "kernel", "provisioner"])
+    for name, case, choices, text in (
+        ("operation", str.upper, ["READ", "WRITE", "DELETE"], "what was done"),
+        ("result", str.upper, ["ALLOWED", "DENIED"], "what came of it"),
+        ("source", str.lower, ["tool", "kernel", "provisioner"],
+         "an agent's file tool, a command as the kernel saw it, or a confined kernel"),
+    ):  # fmt: skip
+        parser.add_argument(f"--{name}", type=case, choices=choices, help=text)
     parser.add_argument("--program", metavar="PATH", help="the program that did it")
     parser.add_argument("--path-prefix", metavar="PATH", help="what the path begins with")
     parser.add_argument("--glob", metavar="GLOB", help="such as '/srv/**/*.py'")

@@ -42,7 +42,7 @@ def add_parser(subparsers: Subparsers) -> None:
         description="Starts the stack or finds it running. Cut off, the same command goes on with "
         "what was begun. Exit code 1: an attempt failed, or work was left.",
     )
-    run.add_argument("notebook", type=Path, metavar="NOTEBOOK")
+    run.add_argument("notebook", type=Path, metavar="NOTEBOOK", help="such as batch.ipynb")
     run.add_argument(
         "-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", dest="parameters",
         help="of the notebook's cell tagged `parameters`; repeat it",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
+import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rootbound import paths
 from rootbound.errors import RootboundError
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Act",
     "CommandError",
+    "Parser",
     "Subparsers",
     "add_verb",
     "connect",
@@ -35,6 +39,43 @@ _MAX_CELL = 60
 
 class CommandError(Exception):
     """A command cannot do what was asked; the message is one sentence for people."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in a sentence, and what was probably meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; what this command does not know is its error, not the whole program's."""
+        found, left = super().parse_known_args(args, namespace)
+        if left:
+            self._unknown(left[0])
+        return found, left
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        wrong = re.match(r"argument COMMAND: invalid choice: '(.*?)'", message)
+        if wrong:
+            verbs = [verb for action in self._actions for verb in action.choices or ()]
+            near = difflib.get_close_matches(wrong[1], verbs, 1)
+            meant = (
+                f"did you mean `{self.prog} {near[0]}`?" if near else f"{self._help} lists them."
+            )
+            self.exit(2, f"{self.prog} has no command {wrong[1]!r}; {meant}\n")
+        if message.endswith("required: COMMAND"):
+            self.print_help(sys.stderr)
+            self.exit(2)
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{message[:1].upper()}{message[1:]}; {self._help} says more.\n")
+
+    @property
+    def _help(self) -> str:
+        return f"`{self.prog} --help`"
+
+    def _unknown(self, word: str) -> NoReturn:
+        near = difflib.get_close_matches(word.partition("=")[0], self._option_string_actions, 1)
+        meant = f"did you mean {near[0]}?" if near else f"{self._help} says what it takes."
+        what = f"has no option {word}" if word.startswith("-") else f"does not take {word!r}"
+        self.exit(2, f"{self.prog} {what}; {meant}\n")
 
 
 def connect() -> Client:

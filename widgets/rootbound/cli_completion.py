@@ -27,7 +27,7 @@ def add_parser(subparsers: Subparsers) -> None:
         description='Bash and zsh: eval "$(rootbound completion bash)" in their start-up file; '
         "fish: rootbound completion fish > ~/.config/fish/completions/rootbound.fish",
     )
-    completion.add_argument("shell", choices=_SHELLS)
+    completion.add_argument("shell", choices=_SHELLS, help="yours")
     completion.add_argument("--json", action="store_true", help="print it as JSON")
     completion.set_defaults(run=_completion)
 

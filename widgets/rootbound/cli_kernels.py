@@ -47,7 +47,7 @@ def add_parser(subparsers: Subparsers) -> None:
     listing.set_defaults(run=_list)
 
     remove = verbs.add_parser("remove", help="take a confined kernel off Jupyter's list")
-    remove.add_argument("name", metavar="NAME")
+    remove.add_argument("name", metavar="NAME", help="as `rootbound kernels list` shows it")
     remove.add_argument("--json", action="store_true", help="print the name as JSON")
     remove.set_defaults(run=_remove)
 

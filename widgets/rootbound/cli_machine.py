@@ -36,10 +36,10 @@ def add_parser(subparsers: Subparsers) -> None:
     verbs = machine.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_verb(verbs, "list", _list, help="show your machines")
     add = add_verb(verbs, "add", _add, help="add a machine and print the token for it")
-    add.add_argument("name", metavar="NAME")
+    add.add_argument("name", metavar="NAME", help="what to call it")
     add.add_argument("paths", metavar="FOLDER", nargs="+", help="absolute, owned by the machine")
     change = _of_one(verbs, "set", _set, "change which folders a machine owns")
-    change.add_argument("paths", metavar="FOLDER", nargs="+")
+    change.add_argument("paths", metavar="FOLDER", nargs="+", help="all that it owns from now on")
     _of_one(verbs, "token", _token, "replace a machine's token and print the new one")
     _of_one(verbs, "remove", _remove, "remove a machine")
     join = verbs.add_parser(

@@ -33,7 +33,7 @@ def add_parser(subparsers: Subparsers) -> None:
     verbs = schedule.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_verb(verbs, "list", _list, help="show all schedules")
     create = add_verb(verbs, "create", _create, help="start a plan or a notebook by a crontab")
-    create.add_argument("name", metavar="NAME")
+    create.add_argument("name", metavar="NAME", help="what to call it")
     create.add_argument("project", metavar="PROJECT", help="id or name")
     create.add_argument("crontab", metavar="CRONTAB", help="such as '30 2 * * 1-5', or @daily")
     what = create.add_mutually_exclusive_group(required=True)
@@ -44,9 +44,12 @@ def add_parser(subparsers: Subparsers) -> None:
         dest="parameters", help="of the notebook; repeat it",
     )  # fmt: skip
     create.add_argument("--timezone", metavar="ZONE", help="such as Europe/Berlin; default UTC")
-    create.add_argument("--overlap", type=str.upper, choices=["SKIP", "QUEUE", "REPLACE"])
-    create.add_argument("--max-parallel", type=int, metavar="N")
-    create.add_argument("--budget", type=float, metavar="USD")
+    create.add_argument(
+        "--overlap", type=str.upper, choices=["SKIP", "QUEUE", "REPLACE"],
+        help="when the last run is still at work; default SKIP",
+    )  # fmt: skip
+    create.add_argument("--max-parallel", type=int, metavar="N", help="attempts at once")
+    create.add_argument("--budget", type=float, metavar="USD", help="start no attempt beyond it")
     for name, act, text in (
         ("show", lambda _, o, one: show(o, one, _ONE), "show a schedule"),
         ("pause", lambda client, o, one: show(o, client.schedules.pause(one.id), _ONE),
@@ -60,7 +63,7 @@ def add_parser(subparsers: Subparsers) -> None:
     ):  # fmt: skip
         _of_one(verbs, name, act, text)
     report = _of_one(verbs, "report", _report, "write a run's executed notebook to a file")
-    report.add_argument("file", type=Path, metavar="FILE")
+    report.add_argument("file", type=Path, metavar="FILE", help="to write, such as night.ipynb")
     report.add_argument("--run", metavar="ID", dest="run_id", help="default the newest with one")
 
 

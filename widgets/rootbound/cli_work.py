@@ -107,14 +107,14 @@ def _add_projects(verbs: Subparsers) -> None:
     ):
         _project_argument(add_verb(verbs, name, act, help=text))
     create = add_verb(verbs, "create", _project_create, help="make a project of a git repository")
-    create.add_argument("name", metavar="NAME")
+    create.add_argument("name", metavar="NAME", help="what to call it")
     create.add_argument("repository", metavar="PATH", help="beneath an enabled root")
     for gate in ("install", "test", "lint"):
         create.add_argument(f"--{gate}-cmd", metavar="COMMAND", help=f"the {gate} gate")
     _set_argument(create, "further settings, such as max_parallel=2")
     update = add_verb(verbs, "update", _project_update, help="change name or settings")
     _project_argument(update)
-    update.add_argument("--name", metavar="NAME")
+    update.add_argument("--name", metavar="NAME", help="a new name")
     _set_argument(update, "settings, such as test_cmd='pytest -q' or budget=2.5")
 
 
@@ -162,8 +162,10 @@ def _add_tasks(verbs: Subparsers) -> None:
     _project_argument(add_verb(verbs, "list", _tasks, help="show the board"), optional=True)
     create = add_verb(verbs, "create", _task_create, help="make a task")
     _project_argument(create)
-    create.add_argument("title", metavar="TITLE")
-    create.add_argument("--description", default="", metavar="TEXT")
+    create.add_argument("title", metavar="TITLE", help="what is to be done, in a line")
+    create.add_argument(
+        "--description", default="", metavar="TEXT", help="what the agent is told besides"
+    )
     create.add_argument("--role", choices=_ROLES, default="BACKEND", help="default BACKEND")
     create.add_argument("--priority", type=int, default=0, metavar="N", help="higher goes first")
     create.add_argument(
@@ -173,7 +175,9 @@ def _add_tasks(verbs: Subparsers) -> None:
         metavar="TASK",
         help="to be done before; repeat it",
     )
-    create.add_argument("--auto-start", action="store_true", default=None)
+    create.add_argument(
+        "--auto-start", action="store_true", default=None, help="start when nothing blocks it"
+    )
     for name, act, text in (
         ("show", _task, "show a task"),
         ("delete", _task_delete, "delete a task"),
@@ -269,11 +273,11 @@ def _add_attempts(verbs: Subparsers) -> None:
          "have the work gone on with"),
     ):  # fmt: skip
         parser = _attempt_verb(verbs, name, act, text)
-        parser.add_argument(option, dest="text", metavar="TEXT")
+        parser.add_argument(option, dest="text", metavar="TEXT", help="what the agent is told")
     tell = _attempt_verb(
         verbs, "tell", _decision(lambda a, o: a.tell(o.text)), "tell a running agent something"
     )
-    tell.add_argument("text", metavar="TEXT")
+    tell.add_argument("text", metavar="TEXT", help="heard with its next request to the model")
 
 
 def _attempt_verb(
@@ -318,7 +322,7 @@ def _wait(attempt: Attempt, options: argparse.Namespace) -> int:
 def _add_plans(verbs: Subparsers) -> None:
     make = add_verb(verbs, "make", _plan_make, help="ask for a plan")
     _project_argument(make)
-    make.add_argument("prompt", metavar="PROMPT")
+    make.add_argument("prompt", metavar="PROMPT", help="what is wanted, in your words")
     make.add_argument("--approve", action="store_true", help="make the tasks without asking back")
     make.add_argument("--timeout", type=_seconds, metavar="S", help="seconds; default for ever")
     for name, act, text in (
@@ -346,7 +350,7 @@ def _show_plan(plan: Decomposition, options: argparse.Namespace) -> int:
 def _add_roots(verbs: Subparsers) -> None:
     add_verb(verbs, "list", _roots, help="show the granted folders")
     add = add_verb(verbs, "add", _root_add, help="grant a folder")
-    add.add_argument("path", metavar="PATH")
+    add.add_argument("path", metavar="PATH", help="where agents may write from now on")
     for name, act, text in (
         ("remove", _root_remove, "withdraw a folder; live runs lose it at once"),
         ("enable", _root_switch(enabled=True), "switch a folder on"),
@@ -396,10 +400,14 @@ def _root_switch(*, enabled: bool) -> Any:
 def _add_agents(verbs: Subparsers) -> None:
     add_verb(verbs, "list", _agents, help="show the profiles")
     create = add_verb(verbs, "create", _agent_create, help="make a profile")
-    create.add_argument("name", metavar="NAME")
-    create.add_argument("--provider", required=True, type=str.upper, metavar="GLM|GEMINI")
+    create.add_argument("name", metavar="NAME", help="what to call it")
+    create.add_argument(
+        "--provider", required=True, type=str.upper, metavar="GLM|GEMINI", help="whose model"
+    )
     create.add_argument("--model", required=True, metavar="MODEL", help="such as glm-7")
-    create.add_argument("--role", required=True, type=str.upper, choices=_ROLES)
+    create.add_argument(
+        "--role", required=True, type=str.upper, choices=_ROLES, help="whose tasks it takes"
+    )
     _set_argument(create, "further fields, such as system_prompt='Be brief.'")
     for name, act, text in (
         ("show", _agent, "show a profile"),

@@ -65,6 +65,14 @@ ALLOWED_CALLS = {
     "execution.py": {"self._artifacts.mkdir(mode=448, parents=True, exist_ok=True)"},
     # The configuration that git itself reads, for its digest alone.
     "git.py": {"Path(path).read_bytes()"},
+    # The user's own settings of pip, which no run may write, and the copy for a kernel.
+    "kernel_pip.py": {
+        "(folder / _CERTIFICATES).write_bytes(data)",
+        "(folder / _FILE).write_text('\\n'.join(['[global]', *lines, '']), encoding='utf-8')",
+        "Path(path).read_bytes()",
+    },
+    # In the kernel, when it starts.
+    "kernel_startup.py": {"os.makedirs(path, exist_ok=True)"},
     # What an environment adds to itself; never one that lies where the kernel can write.
     "kernel_policy.py": {"path.read_text(encoding='utf-8')"},
     "tending.py": {

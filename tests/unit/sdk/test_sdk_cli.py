@@ -142,6 +142,36 @@ def test_every_command_answers_in_json_and_explains_itself(monkeypatch):
     ]
     assert missing == []
     assert all(parser.format_help() for _, parser in seen)
+    arguments = [(name, action) for name, parser in seen for action in parser._actions]
+    assert [(name, action.dest) for name, action in arguments if not action.help] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("prject list", "rootbound has no command 'prject'; did you mean `rootbound project`?\n"),
+        ("task xyz", "rootbound task has no command 'xyz'; `rootbound task --help` lists them.\n"),
+        ("up --timout 3", "rootbound up has no option --timout; did you mean --timeout?\n"),
+        ("up x", "rootbound up does not take 'x'; `rootbound up --help` says what it takes.\n"),
+    ],
+)
+def test_what_was_probably_meant(capsys, line, said):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(line.split())
+    assert (ended.value.code, capsys.readouterr().err) == (2, said)
+
+
+def test_without_a_command_there_is_the_way_in(capsys):
+    for argv, shown in (([], "first steps, in a git repository"), (["task"], "show the board")):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(argv)
+        assert ended.value.code == 2
+        assert shown in capsys.readouterr().err
+
+
+def test_a_refusal_is_json_too_where_json_was_asked_for(run):
+    code, out, err = run("task", "show", "nope", "--json")
+    assert (code, json.loads(out)) == (1, {"error": err.strip(), "code": "not-found"})
 
 
 def complete(line, **env):
