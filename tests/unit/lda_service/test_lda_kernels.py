@@ -149,8 +149,7 @@ def test_pip_is_set_as_the_machine_is_but_knows_no_password(
             assert (known["no-index"], known["find-links"]) == ("true", str(tmp_path))
             assert not {"index-url", "extra-index-url", "proxy"} & known.keys()
             assert "no network" in note
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    assert pip_settings({}) == {}
+    assert pip_settings({"PIP_CONFIG_FILE": os.devnull}) == {}
 
 
 def test_a_refusal_is_explained_only_where_a_root_is_missing(tmp_path: Path) -> None:
