@@ -55,3 +55,4 @@ class RepoRequest(Struct, frozen=True):
 
     path: str
     writable_roots: list[str] = []
+    branch: str | None = None

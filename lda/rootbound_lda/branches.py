@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from .git import Git, GitError
-from .worktrees import Repository, Worktree
+from .worktrees import RepoRefused, Repository, Worktree
 
 _LOCK_WAIT_S: Final = 15.0
 
@@ -112,9 +112,25 @@ async def merge_with_conflicts(worktree: Worktree, tip: str) -> list[str]:
     -------
     list of str
         Files that hold conflict markers; empty when the merge is clean (and not yet committed).
+
+    Raises
+    ------
+    RepoRefused
+        ``base-unrelated`` when the two have no commit in common.
+    GitError
+        When git fails for another reason.
     """
     git = worktree.git
-    await git.run("merge", "--no-commit", "--no-ff", "--quiet", tip, ok=(0, 1))
+    done = await git.run("merge", "--no-commit", "--no-ff", "--quiet", tip, ok=(0, 1, 128))
+    if done.code == 128:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        if any("unrelated histories" in line for line in said):
+            raise RepoRefused(
+                "base-unrelated",
+                f"The branch {worktree.base_branch} was replaced and has no commit in common with "
+                "the work; retry the task on it as it is now.",
+            )
+        raise GitError(f"git merge failed: {said[-1] if said else 'no reason given'}", done.code)
     return await _unmerged(git)
 
 

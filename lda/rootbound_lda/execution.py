@@ -18,6 +18,7 @@ from . import branches
 from .advice import Advisor
 from .audit import AuditSink, AuditUnavailable
 from .baseline import is_test_file
+from .diffs import diff_size
 from .files import FileAccess
 from .gates import GateKeeper, GateOutcome, gates_of
 from .git import GitError
@@ -46,7 +47,7 @@ from .worktrees import (
     Worktree,
     add_worktree,
     commit_all,
-    diff_size,
+    not_taken,
     open_repository,
     resolve_base,
 )
@@ -161,6 +162,12 @@ class Execution:
             return Status("FAILED", "PROVIDER_AUTH", str(error), head)
         if isinstance(error, SandboxUnavailable):
             return Status("FAILED", "POLICY_UNENFORCEABLE", str(error), head)
+        if isinstance(error, GitError) and not Path(self.payload.repo_path).is_dir():
+            text = (
+                f"There is no folder {self.payload.repo_path} any more: it was moved or deleted "
+                "during the run. Put it back, or correct the project's path, and retry the task."
+            )
+            return Status("FAILED", "REPO_INVALID", text, head)
         if isinstance(error, AuditUnavailable | OutboxUnavailable | GitError):
             return Status("FAILED", "INTERNAL", str(error), head)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -439,7 +446,8 @@ class Execution:
         if not changed and self.record.head_commit is None:
             raise RunFailed(
                 "NO_CHANGES",
-                "The agent finished without changing any file; reword the task or give feedback.",
+                "The agent finished without changing any file; reword the task or give feedback."
+                + await not_taken(worktree),
             )
 
     async def _commit(self, worktree: Worktree, summary: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +173,14 @@ class GateKeeper:
         )
 
 
+def _signal(exit_code: int) -> str:
+    """Name the signal that an exit code stands for, if it does."""
+    try:
+        return f" ({signal.Signals(exit_code - 128).name})"
+    except ValueError:
+        return ""
+
+
 def _judge(name: GateName, command: str, result: CommandResult, limits: Limits) -> GateOutcome:
     """Say what an exit code means and what to do about it."""
     setting = _SETTINGS[name]
@@ -196,7 +205,8 @@ def _judge(name: GateName, command: str, result: CommandResult, limits: Limits) 
             name, exit_code, _FAILURES[name], sentence, report, agent_can_fix=name != "install"
         )
     sentence = (
-        f"The {name} gate failed with exit code {exit_code}: `{command}`; its log says why. Retry "
+        f"The {name} gate failed with exit code {exit_code}{_signal(exit_code)}: `{command}`; its "
+        "log says why. Retry "
         "with feedback, or correct the command in the project's settings."
     )
     return GateOutcome(name, exit_code, _FAILURES[name], sentence, report, output=output)

@@ -20,6 +20,7 @@ from typing import Final
 
 MIN_VERSION: Final = (2, 38)
 TIMEOUT_S: Final = 300.0
+_LEAST_FREE: Final = 64 * 1024
 
 _PASSED_ON: Final = ("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR", "USER", "LOGNAME")
 _NEUTRAL: Final = (
@@ -166,7 +167,9 @@ async def execute(
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not await asyncio.to_thread(cwd.is_dir):
+            raise GitError(f"There is no folder {cwd} any more.", 128) from error
         raise GitError("git is not installed; install git 2.38 or newer.", 127) from error
     try:
         async with asyncio.timeout(timeout_s):
@@ -248,6 +251,8 @@ class Git:
         if output.code not in ok:
             said = output.stderr.decode("utf-8", "replace").strip().splitlines()
             reason = said[-1] if said else f"exit code {output.code}"
+            if any("No space left" in line for line in said) or _is_full(self.common_dir):
+                reason = f"there is no disk space left under {self.common_dir}; free some"
             raise GitError(f"git {argv[0]} failed: {reason}", output.code)
         return output
 
@@ -338,6 +343,14 @@ class Git:
         """
         output = await self.run("update-ref", "--no-deref", ref, new, old, ok=(0, 1, 128))
         return output.code == 0
+
+
+def _is_full(folder: Path) -> bool:
+    """Return whether a disk takes no more: git does not always say that this was the cause."""
+    try:
+        return shutil.disk_usage(folder).free < _LEAST_FREE
+    except OSError:
+        return False
 
 
 async def discover(path: Path) -> Git | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,11 @@ from .git import Git, GitError, discover
 from .worktrees import Repository
 
 _TRIES = 3
+UNRELATED = 128
+"""Exit code of git when it refuses to merge what has no commit in common, among others."""
+
+_OURS = re.compile(r"Rootbound-\w+:", re.IGNORECASE)
+_SIDE = re.compile(r"~[0-9a-f]{40}(?:[0-9a-f]{24})?$")
 # Given here, it wins over what .gitmodules says: a submodule has a configuration of its own.
 _STATUS = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty", "-z")
 
@@ -24,8 +30,8 @@ class MergeRefused(Exception):  # noqa: N818 - it reads as what it says
     Attributes
     ----------
     code
-        ``merge-conflict``, ``checkout-dirty``, ``unsaved-changes``, ``base-moved`` or
-        ``head-moved``.
+        ``merge-conflict``, ``checkout-dirty``, ``checkout-busy``, ``unsaved-changes``,
+        ``base-moved`` or ``head-moved``.
     extras
         More fields for the answer, such as the conflicting ``files``.
     """
@@ -66,6 +72,8 @@ class MergePlan:
     def commit_message(self) -> str:
         """The message with the trailers that lead back to task and attempt."""
         subject = self.message.strip() or f"Merge {self.branch}"
+        # Trailers of the message's own would be read as ours.
+        subject = "\n".join(line for line in subject.splitlines() if not _OURS.match(line)).strip()
         lines = [f"Rootbound-Attempt: {self.attempt_id}"]
         if self.task_id:
             lines.insert(0, f"Rootbound-Task: {self.task_id}")
@@ -100,16 +108,13 @@ async def merge(
         git.commit_of(f"refs/heads/{plan.branch}"), git.commit_of(base_ref)
     )
     if tip != plan.head:
-        raise MergeRefused(
-            "head-moved",
-            f"The branch {plan.branch} is not at the reviewed commit any more; review it again.",
-        )
+        raise MergeRefused("head-moved", await _where_head_is(git, plan, tip))
     for _ in range(_TRIES):
         if base is None:
-            raise MergeRefused("base-moved", f"The branch {plan.base_branch} does not exist.")
+            raise _no_base(plan)
         fork, merged, checkout = await asyncio.gather(
             _fork(git, base, plan.head),
-            _merge_tree(git, base, plan.head),
+            _merge_tree(git, base, plan),
             _checkout_of(git, plan.base_branch),
         )
         if fork == plan.head:
@@ -138,7 +143,8 @@ class Preview:
     checkout
         Folder that has the base branch checked out, if one has.
     checkout_dirty
-        Whether that folder has uncommitted changes, which keep the merge from being made.
+        Whether that folder has uncommitted changes, or a rebase or merge under way, which keep the
+        merge from being made.
     """
 
     base_branch: str
@@ -163,24 +169,77 @@ async def preview(repo: Repository, plan: MergePlan) -> Preview:
     git = repo.git
     base = await git.commit_of(f"refs/heads/{plan.base_branch}")
     if base is None:
-        raise MergeRefused("base-moved", f"The branch {plan.base_branch} does not exist.")
+        raise _no_base(plan)
     merged = await _fork(git, base, plan.head) == plan.head
-    files = [] if merged else (await _merge_tree(git, base, plan.head))[1]
+    files = [] if merged else (await _merge_tree(git, base, plan))[1]
     checkout = await _checkout_of(git, plan.base_branch)
     return Preview(
         plan.base_branch, base, plan.head, await commits_behind(git, plan.base_branch, plan.head),
         not files, merged, files, str(checkout.path) if checkout else None,
-        checkout is not None and checkout.dirty,
+        checkout is not None and (checkout.dirty or bool(checkout.busy)),
     )  # fmt: skip
 
 
-async def _merge_tree(git: Git, base: str, head: str) -> tuple[str, list[str]]:
-    """Return the merge's tree and the files in conflict."""
-    done = await git.run(
-        "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", base, head, ok=(0, 1)
+def _no_base(plan: MergePlan) -> MergeRefused:
+    return MergeRefused(
+        "base-moved",
+        f"The branch {plan.base_branch} does not exist any more; set the project's default_branch "
+        "to another one and bring the attempt up to date.",
     )
+
+
+async def _where_head_is(git: Git, plan: MergePlan, tip: str | None) -> str:
+    """Say what became of an attempt's branch, and how it comes back."""
+    if await git.commit_of(plan.head) is None:
+        return (
+            f"The repository does not have the attempt's commit {plan.head[:12]} any more; reject "
+            "the attempt and retry the task."
+        )
+    back = f"`git update-ref refs/heads/{plan.branch} {plan.head[:12]}`"
+    if tip is None:
+        return f"The branch {plan.branch} is gone; bring it back with {back} and approve again."
+    return (
+        f"The branch {plan.branch} is not at the reviewed commit any more but at {tip[:12]}; bring "
+        f"it back with {back} and approve again, or ask for changes."
+    )
+
+
+async def _merge_tree(git: Git, base: str, plan: MergePlan) -> tuple[str, list[str]]:
+    """Return the merge's tree and the files in conflict.
+
+    Raises
+    ------
+    MergeRefused
+        ``base-moved`` when the two have no commit in common.
+    """
+    done = await git.run(
+        "merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", base, plan.head,
+        ok=(0, 1, UNRELATED),
+    )  # fmt: skip
+    if done.code == UNRELATED:
+        await refuse_unrelated(git, base, plan.head, plan.base_branch)
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise GitError(f"git merge-tree failed: {said}", done.code)
     tree, *names = [part for part in done.stdout.decode("utf-8", "replace").split("\0") if part]
+    # What is a file here and a link there is listed once more, under a name of git's own.
+    names = [_SIDE.sub("", name) for name in names]
     return tree, sorted(set(names)) if done.code == 1 else []
+
+
+async def refuse_unrelated(git: Git, base: str, head: str, branch: str) -> None:
+    """Refuse two commits that have nothing in common.
+
+    Raises
+    ------
+    MergeRefused
+        ``base-moved``.
+    """
+    if not await _fork(git, base, head):
+        raise MergeRefused(
+            "base-moved",
+            f"The branch {branch} was replaced and has no commit in common with this attempt; "
+            "retry the task on it as it is now.",
+        )
 
 
 async def _fork(git: Git, base: str, head: str) -> str:
@@ -239,6 +298,12 @@ async def _refuse_unsaved(
 
 async def _move(git: Git, branch: str, base: str, commit: str, checkout: _Checkout | None) -> bool:
     """Move the base branch to the merge; false when it was moved by somebody else."""
+    if checkout is not None and checkout.busy:
+        raise MergeRefused(
+            "checkout-busy",
+            f"{checkout.path} has {checkout.busy} of {branch} under way; finish or abort it and "
+            "approve again.",
+        )
     if checkout is None:
         return await git.update_ref(f"refs/heads/{branch}", commit, base)
     if checkout.git is None:
@@ -265,23 +330,60 @@ async def _move(git: Git, branch: str, base: str, commit: str, checkout: _Checko
 
 @dataclass(frozen=True, slots=True)
 class _Checkout:
-    """A folder that has the base branch checked out; without ``git`` it is not usable."""
+    """A folder that has the base branch checked out; without ``git`` it is not usable.
+
+    Attributes
+    ----------
+    busy
+        What git has begun there and not finished, ``""`` for nothing; git would fail in the middle
+        of it, or undo the merge, if the branch moved.
+    """
 
     path: Path
     git: Git | None
     dirty: bool
+    busy: str = ""
 
 
 async def _checkout_of(git: Git, branch: str) -> _Checkout | None:
     """Look at the folder that has ``branch`` checked out, if one has."""
     path = await _where_checked_out(git, branch)
     if path is None:
-        return None
+        return await asyncio.to_thread(_rebasing, git.common_dir, f"refs/heads/{branch}")
     found = await discover(path)
     if found is None or found.work_tree is None:
         return _Checkout(path, None, dirty=False)
     status = await found.run(*_STATUS)
-    return _Checkout(path, found, dirty=bool(status.stdout))
+    busy = next((what for name, what in _BUSY.items() if (found.git_dir / name).exists()), "")
+    return _Checkout(path, found, dirty=bool(status.stdout), busy=busy)
+
+
+_BUSY = {
+    "MERGE_HEAD": "a merge", "CHERRY_PICK_HEAD": "a cherry-pick", "REVERT_HEAD": "a revert",
+    "rebase-apply": "an application of patches",
+}  # fmt: skip
+"""What git keeps, while it is at something on the branch that is checked out."""
+
+
+def _rebasing(common_dir: Path, ref: str) -> _Checkout | None:
+    """Return the folder in which a branch is being rebased: it is not checked out meanwhile."""
+    for git_dir in (common_dir, *(common_dir / "worktrees").glob("*")):
+        for state in ("rebase-merge", "rebase-apply"):
+            try:
+                name = (git_dir / state / "head-name").read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                continue
+            if name == ref:
+                return _Checkout(_folder_of(git_dir), None, dirty=False, busy="a rebase")
+    return None
+
+
+def _folder_of(git_dir: Path) -> Path:
+    """Return the work tree that a git folder belongs to, for people to read."""
+    try:
+        return Path((git_dir / "gitdir").read_text(encoding="utf-8").strip()).parent
+    except (OSError, UnicodeDecodeError):
+        return git_dir.parent
 
 
 async def _where_checked_out(git: Git, branch: str) -> Path | None:

@@ -15,7 +15,9 @@ import msgspec
 
 from . import worktrees
 from .config import write_atomic
+from .diffs import diff
 from .execution import Execution
+from .git import GitError
 from .grants import PolicyUpdate
 from .housekeeping import quota_bytes
 from .merging import Merged, MergePlan, MergeRefused, Preview, merge, preview
@@ -346,13 +348,24 @@ class RunManager:
         Raises
         ------
         RunRefused
-            404 when it is not known, 409 ``no-commit`` when it has not committed anything.
+            404 when it is not known, 409 ``no-commit`` when it has not committed anything,
+            ``commit-gone`` when the repository does not have it any more.
         """
         record = self._known(attempt)
         git = await self._git(record)
         if record.base_commit is None or record.head_commit is None:
             raise RunRefused(409, "no-commit", "The attempt has not committed anything yet.")
-        found = await worktrees.diff(git.git, record.base_commit, record.head_commit)
+        try:
+            found = await diff(git.git, record.base_commit, record.head_commit)
+        except GitError as error:
+            if await git.git.commit_of(record.head_commit) is None:
+                raise RunRefused(
+                    409,
+                    "commit-gone",
+                    f"The repository {git.path} does not have the attempt's commit "
+                    f"{record.head_commit[:12]} any more; reject the attempt and retry the task.",
+                ) from error
+            raise
         await by_cell(git.git, found)
         return found
 

@@ -48,7 +48,7 @@ from .runs import RunManager, RunRefused
 from .sandbox.tiers import kept
 from .services import Services
 from .wire import PlanPayload, RunPayload
-from .worktrees import RepoRefused, open_repository
+from .worktrees import RepoRefused, check_base, open_repository
 
 T = TypeVar("T")
 
@@ -301,6 +301,7 @@ class Api:
         """Check a repository that is to become a project."""
         wanted = await _body(request, RepoRequest)
         repo = await open_repository(wanted.path)
+        branch = await check_base(repo, wanted.branch)
         roots = present_roots(wanted.writable_roots, state_dir=self._services.config.home)
         holding = await asyncio.to_thread(
             lambda: next((root for root in roots if repo.path.is_relative_to(root)), None)
@@ -313,7 +314,7 @@ class Api:
         return JSONResponse(
             {
                 "canonical_path": str(repo.path),
-                "default_branch": repo.default_branch,
+                "default_branch": branch,
                 "head_commit": repo.head_commit,
                 "root": str(holding),
             }

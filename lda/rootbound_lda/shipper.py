@@ -16,7 +16,7 @@ import msgspec
 
 from .backends import Backends
 from .outbox import MAX_BATCH_ROWS, Outbox, Owner, Row, Stream, now
-from .wire import Notice, event_for
+from .wire import Notice, PlanReport, event_for
 
 log = logging.getLogger(__name__)
 
@@ -350,6 +350,11 @@ class Shipper:
             log.error("The backend refused audit entries of %s: %s", owner.owner, why)
             self._stuck_until[stream.id] = time.monotonic() + STUCK_S
             return False
+        if owner.subject == "decomposition" and rows and b'"plan":null' not in rows[0].body:
+            # Else it would be asked for again and again, and the user never told.
+            log.error("The backend refused the plan of %s: %s", owner.owner, why)
+            await asyncio.wrap_future(self._outbox.replace(stream, rows[0].seq, _unusable(why)))
+            return True
         if stream.kind == "plan" or not rows or rows[0].terminal:
             raise _RetryLaterError(f"the backend refused a report: {why}")
         log.error("The backend refused event %d of %s: %s", rows[0].seq, owner.owner, why)
@@ -381,6 +386,12 @@ class Shipper:
                 self._backends.failed(base_url)
             return _Answer(retry=f"{type(error).__name__}: {error}")
         return _understand(response, stream)
+
+
+def _unusable(why: str) -> bytes:
+    """Return the report on a plan that the backend does not take."""
+    sentence = f"The plan cannot be used: {why[:500]} Reword the request, or ask for it again."
+    return msgspec.json.encode(PlanReport(failure="AGENT_BLOCKED", message=sentence))
 
 
 class _RetryLaterError(Exception):

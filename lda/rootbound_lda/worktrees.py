@@ -7,12 +7,10 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from .baseline import is_test_file
 from .git import Git, GitError, Identity, discover, user_identity
 
 BY_PRODUCTS: Final = (
@@ -32,11 +30,6 @@ BY_PRODUCTS: Final = (
 )
 """What tools leave behind; never part of a commit, whatever the project ignores."""
 
-MAX_PATCH_FILES: Final = 400
-MAX_PATCH_LINES: Final = 20_000
-MAX_FILE_LINES: Final = 5_000
-MAX_FILE_CHARS: Final = 400_000
-_STATUS: Final = {"A": "added", "D": "deleted", "R": "renamed", "C": "added"}
 _ZERO: Final = "0" * 40
 
 
@@ -90,8 +83,8 @@ async def open_repository(path: str) -> Repository:
     Raises
     ------
     RepoRefused
-        With ``repo-not-absolute``, ``repo-missing``, ``repo-not-git``, ``repo-bare``,
-        ``repo-empty`` or ``repo-no-identity``.
+        With ``repo-not-absolute``, ``repo-missing``, ``repo-odd-path``, ``repo-not-git``,
+        ``repo-bare``, ``repo-empty`` or ``repo-no-identity``.
     GitError
         When git itself is missing.
     """
@@ -100,6 +93,10 @@ async def open_repository(path: str) -> Repository:
     folder = await asyncio.to_thread(_folder, path)
     if folder is None:
         raise RepoRefused("repo-missing", f"There is no folder {path}; check the path.")
+    if "\n" in str(folder):
+        raise RepoRefused(
+            "repo-odd-path", f"The path {str(folder)!r} holds a line break; rename the folder."
+        )
     found, identity = await asyncio.gather(discover(folder), user_identity(folder))
     if found is None:
         raise RepoRefused(
@@ -150,9 +147,42 @@ async def resolve_base(repo: Repository, base_ref: str, base_commit: str | None)
         raise RepoRefused(
             "base-unknown",
             f"The repository {repo.path} has no branch or commit {base_ref!r}; set the project's "
-            "default branch to one it has.",
+            "default_branch to one it has.",
         )
     return branch, commit
+
+
+async def check_base(repo: Repository, branch: str | None) -> str:
+    """Return the branch that a project's work is merged into.
+
+    Parameters
+    ----------
+    repo
+        The project's.
+    branch
+        The one that was asked for; default the one that is checked out.
+
+    Raises
+    ------
+    RepoRefused
+        ``repo-detached`` when none is named and none is checked out; ``base-unknown`` when there
+        is no such branch.
+    """
+    if branch is None and repo.default_branch is not None:
+        return repo.default_branch
+    listed = await repo.git.run("for-each-ref", "--format=%(refname)", "refs/heads/")
+    names = [ref.removeprefix("refs/heads/") for ref in listed.text.splitlines()]
+    some = [name for name in names if not name.startswith("attempt/")]
+    known = f"its branches are {', '.join(some[:10])}{' and more' if len(some) > 10 else ''}"
+    if branch is None:
+        raise RepoRefused(
+            "repo-detached",
+            f"{repo.path} is on no branch (a commit is checked out, or a rebase is under way); "
+            f"check out the branch that work is merged into, or give default_branch; {known}.",
+        )
+    if branch not in names:
+        raise RepoRefused("base-unknown", f"{repo.path} has no branch {branch!r}; {known}.")
+    return branch
 
 
 async def add_worktree(
@@ -324,6 +354,15 @@ def _outside_nested(worktree: Worktree) -> list[str]:
     return ["--", ".", *(f":(exclude,literal,top){name}" for name in nested)] if nested else []
 
 
+async def not_taken(worktree: Worktree) -> str:
+    """Say which folders a commit does not take, for an agent that worked in nothing else."""
+    nested = await asyncio.to_thread(nested_repositories, worktree.path)
+    if not nested:
+        return ""
+    names = ", ".join(f"“{name}”" for name in nested[:3]) + (" and more" if nested[3:] else "")
+    return f" What it did in {names} is not taken: these are repositories of their own."
+
+
 async def commit_all(worktree: Worktree, message: str) -> str | None:
     """Commit everything the agent changed, as the repository's user.
 
@@ -348,112 +387,6 @@ async def clean(worktree: Worktree) -> None:
     """Bring the work tree to exactly its commit: gates judge nothing that is not committed."""
     await worktree.git.run("reset", "--hard", "--quiet", "HEAD")
     await worktree.git.run("clean", "-ffdxq")
-
-
-async def diff_size(git: Git, base: str, head: str) -> tuple[tuple[int, int, int], list[str]]:
-    """Return the number of files, added and deleted lines between two commits, and the paths.
-
-    A renamed file counts once and has two paths.
-    """
-    output = await git.run("diff", "--numstat", "-z", *_DIFF, base, head)
-    rows = list(_numstat(output.stdout))
-    size = len(rows), sum(row[0] or 0 for row in rows), sum(row[1] or 0 for row in rows)
-    return size, [path for row in rows for path in row[2]]
-
-
-_DIFF: Final = ("--no-ext-diff", "--no-textconv", "--no-color", "--find-renames")
-
-
-async def diff(git: Git, base: str, head: str) -> dict[str, Any]:
-    """Describe every changed file between two commits, with bounded patches.
-
-    Returns
-    -------
-    dict
-        ``base``, ``head``, ``files`` and ``stats``, as ``GET /runs/{id}/diff`` answers.
-    """
-    raw = await git.run("diff", "--raw", "-z", "--no-abbrev", *_DIFF, base, head)
-    numbers = await git.run("diff", "--numstat", "-z", *_DIFF, base, head)
-    files = _changed_files(raw.stdout, numbers.stdout)
-    for file in files:
-        file["test"] = is_test_file(file["path"])
-    shown = _within_limits(files)
-    if shown:
-        # Both sides of a rename, or git would show it as a file that is new.
-        paths = [path for file in shown for path in (file["old_path"], file["path"]) if path]
-        patch = await git.run(
-            "--literal-pathspecs", "diff", "--patch", *_DIFF, base, head, "--", *paths
-        )
-        parts = re.split(r"(?m)^(?=diff --git )", patch.stdout.decode("utf-8", "replace"))
-        for file, part in zip(shown, (part for part in parts if part), strict=False):
-            file["patch"] = part[:MAX_FILE_CHARS]
-            file["truncated"] = len(part) > MAX_FILE_CHARS
-    stats = {
-        "files": len(files),
-        "additions": sum(file["additions"] for file in files),
-        "deletions": sum(file["deletions"] for file in files),
-    }
-    return {"base": base, "head": head, "files": files, "stats": stats}
-
-
-def _changed_files(raw: bytes, numbers: bytes) -> list[dict[str, Any]]:
-    """Join ``--raw -z`` and ``--numstat -z``, which list the same files in the same order."""
-    sizes = _numstat(numbers)
-    fields = iter(raw.split(b"\0"))
-    files: list[dict[str, Any]] = []
-    for head in fields:
-        if not head.startswith(b":"):
-            continue
-        letter = head.split(b" ")[4][:1].decode()
-        first = os.fsdecode(next(fields))
-        old = first if letter in "RC" else None
-        path = os.fsdecode(next(fields)) if old is not None else first
-        added, deleted, _ = next(sizes, (None, None, []))
-        files.append(
-            {
-                "path": _printable(path),
-                "old_path": _printable(old) if old is not None else None,
-                "status": _STATUS.get(letter, "modified"),
-                "additions": added or 0,
-                "deletions": deleted or 0,
-                "binary": added is None,
-                "patch": "",
-                "truncated": False,
-            }
-        )
-    return files
-
-
-def _printable(path: str) -> str:
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def _numstat(numbers: bytes) -> Iterator[tuple[int | None, int | None, list[str]]]:
-    """Yield added and deleted lines per file, ``None`` for a binary one, and its paths."""
-    fields = iter(numbers.split(b"\0"))
-    for row in fields:
-        if row.count(b"\t") < 2:
-            continue
-        added, deleted, path = row.split(b"\t", 2)
-        # Of a rename, the old and the new path follow.
-        paths = [path] if path else [next(fields, b""), next(fields, b"")]
-        names = [name.decode("utf-8", "replace") for name in paths]
-        binary = added == b"-"
-        yield None if binary else int(added), None if binary else int(deleted), names
-
-
-def _within_limits(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Choose the files whose patch is shown; mark the others as cut."""
-    shown: list[dict[str, Any]] = []
-    lines = 0
-    for file in files:
-        size = file["additions"] + file["deletions"]
-        lines += size
-        if len(shown) < MAX_PATCH_FILES and size <= MAX_FILE_LINES and lines <= MAX_PATCH_LINES:
-            shown.append(file)
-        else:
-            file["truncated"] = True
-    return shown
 
 
 async def discard(git: Git, path: Path, *, attempt_id: str, branch: str) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rootbound_lda import branches, worktrees
+from rootbound_lda import branches, diffs, worktrees
 from rootbound_lda.audit import MemorySink
 from rootbound_lda.git import GitError
 from rootbound_lda.merging import MergePlan, MergeRefused, merge
@@ -297,6 +297,7 @@ async def _everything(
     if scene.attack.stage == "install":
         await _plant_confined(scene, sandbox, sink, said)
     await worktrees.exclude_untracked(made)
+    await worktrees.restore_tracked(made)
     if scene.attack.stage == "run":
         await _plant_confined(scene, sandbox, sink, said)
     (scene.tree / "a.txt").write_text("".join(["LINE 0\n", *LINES[1:]]))
@@ -305,7 +306,7 @@ async def _everything(
     if head is None:
         return None
     await worktrees.clean(made)
-    await worktrees.diff(made.git, made.base_commit, head)
+    await diffs.diff(made.git, made.base_commit, head)
     # Meanwhile the user commits too, so that there is something to rebase and to merge.
     (scene.top / "c.txt").write_text("the user's\n")
     (scene.top / "a.txt").write_text("".join([*LINES, "line 20\n"]))

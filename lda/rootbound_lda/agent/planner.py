@@ -28,6 +28,8 @@ MAX_REPAIRS: Final = 4
 """How often a plan that is not valid goes back to the model."""
 
 MAX_REQUESTS: Final = 30
+MAX_RESPONSE: Final = 200_000
+"""Characters kept of what the PM says besides its plan."""
 
 
 def _unpacked(value: Any) -> Any:
@@ -40,6 +42,17 @@ def _unpacked(value: Any) -> Any:
     return value
 
 
+def _storable(value: Any) -> Any:
+    """Replace what JSON in PostgreSQL cannot hold: NUL characters and halves of pairs."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _storable(item) for key, item in value.items()}
+    return value
+
+
 class PlannedTask(BaseModel):
     """One task."""
 
@@ -47,12 +60,18 @@ class PlannedTask(BaseModel):
 
     key: str = Field(min_length=1, max_length=64, description="Short name, unique in the plan.")
     title: str = Field(min_length=1, max_length=255)
-    description: str = Field(min_length=1, description="What to do; it must stand alone.")
+    description: str = Field(
+        min_length=1, max_length=50_000, description="What to do; it must stand alone."
+    )
     role: Literal["FRONTEND", "BACKEND", "QA", "DEVOPS"]
-    priority: int = Field(default=0, description="Greater is sooner.")
+    priority: int = Field(default=0, ge=-1_000_000, le=1_000_000, description="Greater is sooner.")
     depends_on: list[str] = Field(default_factory=list, description="Keys of tasks before it.")
-    acceptance: str = Field(default="", description="How to tell that it is done.")
-    files: list[str] = Field(default_factory=list, description="Files it is likely to touch.")
+    acceptance: str = Field(
+        default="", max_length=20_000, description="How to tell that it is done."
+    )
+    files: list[str] = Field(
+        default_factory=list, max_length=200, description="Files it is likely to touch."
+    )
 
     @field_validator("depends_on", "files", mode="before")
     @classmethod
@@ -180,7 +199,7 @@ async def make_plan(
         finally:
             meter.steps += usage.requests
             meter.add(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens)
-        plan = msgspec.convert(result.output.model_dump(), Plan)
+        plan = msgspec.convert(_storable(result.output.model_dump()), Plan)
         said = [
             part.content
             for message in result.all_messages()
@@ -189,7 +208,8 @@ async def make_plan(
             if isinstance(part, TextPart)
         ]
         cost = PlanUsage(meter.steps, meter.input_tokens, meter.output_tokens, meter.cost_usd)
-        return Planned(plan, "\n\n".join(said).strip() or plan.summary, cost)
+        response = "\n\n".join(said).strip() or plan.summary
+        return Planned(plan, _storable(response)[:MAX_RESPONSE], cost)
 
 
 async def _wait(error: Exception, config: AgentConfig, attempt: int) -> None:

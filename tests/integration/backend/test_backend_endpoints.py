@@ -131,6 +131,27 @@ def test_agents(client, other):
     assert client.delete(address).status_code == 204
 
 
+def test_the_branch_that_work_is_merged_into_can_be_named(client, lda):
+    lda.answer(
+        "POST", "/repos/validate", 200, {"canonical_path": "/srv/a", "default_branch": "dev"}
+    )
+    body = {"name": "A", "repo_path": "/srv/a"}
+    made = client.post("/api/projects/", {**body, "default_branch": "dev"}).json()
+    assert made["default_branch"] == "dev"
+    lda.answer("POST", "/repos/validate", 200, {"canonical_path": "/srv/a", "default_branch": "x"})
+    changed = client.patch(f"/api/projects/{made['id']}/", {"default_branch": "x"}).json()
+    assert (changed["default_branch"], changed["repo_path"]) == ("x", "/srv/a")
+    asked = [(one["path"], one["branch"]) for one in lda.bodies("/repos/validate")]
+    assert asked == [("/srv/a", "dev"), ("/srv/a", "x")]
+    lda.problem("POST", "/repos/validate", 422, "base-unknown")
+    refused = client.patch(f"/api/projects/{made['id']}/", {"default_branch": "none"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "base-unknown")
+    for name in ("max_parallel_by_role", "max_parallel_by_provider"):
+        bad = client.patch(f"/api/projects/{made['id']}/", {"config": {name: {"CEO": 1}}})
+        assert bad.status_code == 400
+        assert bad.json()["detail"].startswith(f"config.{name}: There is no 'CEO'; there are ")
+
+
 def test_a_key_is_never_stored(client):
     answer = client.post(
         "/api/agents/",

@@ -55,9 +55,11 @@ class Receiver:
     events: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     audit: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     plans: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refused_plans: list[dict[str, Any]] = field(default_factory=list)
     order: list[tuple[str, str, int]] = field(default_factory=list)
     heartbeats: int = 0
     down: bool = False
+    refusing: bool = False
     fenced: set[str] = field(default_factory=set)
 
     def app(self) -> Starlette:
@@ -99,7 +101,12 @@ class Receiver:
         return self._take(self.audit.setdefault(run, []), body["entries"])
 
     async def take_plan(self, request: Request) -> Response:
-        self.plans[request.path_params["id"]] = await request.json()
+        report = await request.json()
+        if self.refusing and report["plan"] is not None:
+            self.refused_plans.append(report)
+            body = {"code": "invalid", "detail": "The report does not fit."}
+            return JSONResponse(body, 400, media_type="application/problem+json")
+        self.plans[request.path_params["id"]] = report
         return JSONResponse({"status": "ok"})
 
     def status(self, attempt: str) -> dict[str, Any] | None:

@@ -181,9 +181,9 @@ def test_a_plan_is_made_by_the_pm(lda: Any, repo: Path, receiver: Any, stub: Any
                 Turn(calls=(ToolCall("read_file", {"path": "calc.py"}),)),
                 cyclic,
                 submit(str(tasks(("a", []), ("b", ["c"]))).replace("'", '"')),
-                submit(tasks(("a", []), role="wizard")),
+                submit([{**tasks(("a", []), role="wizard")[0], "priority": 10**9}]),
                 submit(tasks(("a", []), ("a", []))),
-                submit(tasks(("a", []), ("b", ["a"]))),
+                submit(tasks(("a\0", []), ("b", ["a\0"]))),
             ]
         )
     )
@@ -201,15 +201,26 @@ def test_a_plan_is_made_by_the_pm(lda: Any, repo: Path, receiver: Any, stub: Any
     report = wait_for(lambda: receiver.plans.get(key), "the plan")
     assert report["failure"] is None
     assert [(t["key"], t["role"], t["depends_on"]) for t in report["plan"]["tasks"]] == [
-        ("a", "BACKEND", []),
-        ("b", "BACKEND", ["a"]),
+        ("a\ufffd", "BACKEND", []),
+        ("b", "BACKEND", ["a\ufffd"]),
     ]
     assert {"read_file", "list_files", "search_files", "submit_plan"} == set(seen)
     assert any(entry["path"].endswith("calc.py") for entry in receiver.audit[key])
     assert git(repo, "status", "--porcelain") == ""
     told = str(model.requests[-1].body["messages"])
-    for fault in ("form a cycle", "wizard", "is used twice"):
+    for fault in ("form a cycle", "wizard", "is used twice", "less than or equal to 1000000"):
         assert fault in told, "what is wrong with a plan goes back to the model"
+
+    # What the backend does not take is told to it as a failure, not sent for ever.
+    receiver.refusing = True
+    fine = stub(Steps([submit(tasks(("a", [])))]))
+    other = {**payload, "decomposition_id": str(uuid.uuid4())}
+    other["agent_config"] = run_payload(repo, receiver, fine)["agent_config"]
+    assert lda.call("POST", "/plans", other).status_code == 202
+    report = wait_for(lambda: receiver.plans.get(other["decomposition_id"]), "the end of the plan")
+    assert (report["plan"], report["failure"]) == (None, "AGENT_BLOCKED")
+    assert report["message"].startswith("The plan cannot be used: The report does not fit.")
+    assert len(receiver.refused_plans) == 1
 
     # Boundedly: then the plan fails with a sentence.
     stubborn = stub(Steps([], exhausted=submit(tasks(("a", []), ("a", [])))))
@@ -239,6 +250,12 @@ def test_validation_and_health(lda: Any, repo: Path) -> None:
     assert lda.call("GET", "/runs/unknown").json()["code"] == "run-unknown"
     bad = lda.call("POST", "/run", {"version": 1})
     assert (bad.status_code, bad.json()["code"]) == (422, "invalid")
+    git(repo, "checkout", "-q", "--detach")
+    where = {"path": str(repo), "writable_roots": [str(repo.parent)]}
+    detached = lda.call("POST", "/repos/validate", where)
+    assert (detached.status_code, detached.json()["code"]) == (422, "repo-detached")
+    named = lda.call("POST", "/repos/validate", {**where, "branch": "main"})
+    assert named.json()["default_branch"] == "main"
     unknown = lda.call("GET", "/nonsense")
     assert unknown.headers["content-type"] == "application/problem+json"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rootbound_lda.diffs import diff
 from rootbound_lda.git import Git, GitError, discover
 from rootbound_lda.merging import MergePlan, MergeRefused, merge
 from rootbound_lda.worktrees import (
@@ -19,7 +20,6 @@ from rootbound_lda.worktrees import (
     clean,
     commit_all,
     delete_tree,
-    diff,
     discard,
     exclude_untracked,
     open_repository,

@@ -438,7 +438,8 @@ def approve_attempt(*, user: User, attempt_id: uuid.UUID, version: int | None = 
 def _merge(attempt: Attempt) -> dict[str, Any]:
     body = {
         "head_commit": attempt.head_commit,
-        "message": f"Merge: {attempt.task.title}\n\nRootbound-Attempt: {attempt.pk}",
+        # One line; the LDA adds what leads back to task and attempt.
+        "message": f"Merge: {' '.join(attempt.task.title.split())}",
     }
     try:
         answer: dict[str, Any] = lda_request(

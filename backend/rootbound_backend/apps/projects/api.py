@@ -43,6 +43,7 @@ class ProjectsView(UserView):
             name=fields["name"],
             repo_path=fields["repo_path"],
             config=fields.get("config", {}),
+            default_branch=fields.get("default_branch"),
         )
         return Response(ProjectSerializer(project).data, status=201)
 

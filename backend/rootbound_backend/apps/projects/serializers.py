@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from rootbound_backend.apps.agents.models import Provider
 from rootbound_backend.apps.projects.models import Project
-from rootbound_backend.apps.tasks.models import TaskStatus
+from rootbound_backend.apps.tasks.models import AgentRole, TaskStatus
 from rootbound_backend.fields import StrictSerializer
 
 __all__ = [
@@ -41,6 +43,24 @@ def _command(**kwargs: Any) -> serializers.CharField:
     )
 
 
+class _LimitsField(serializers.DictField):
+    """Limits by name; a name that there is not would be a limit that does nothing."""
+
+    def __init__(self, *, keys: Sequence[str], **kwargs: Any) -> None:
+        self._names = list(keys)
+        super().__init__(**kwargs)
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the validated limits."""
+        values = super().to_internal_value(data)
+        unknown = next((name for name in values if name not in self._names), None)
+        if unknown is not None:
+            raise serializers.ValidationError(
+                f"There is no {unknown!r}; there are {', '.join(self._names)}."
+            )
+        return values
+
+
 class ConfigSerializer(StrictSerializer):
     """Commands and policy of a project."""
 
@@ -54,12 +74,14 @@ class ConfigSerializer(StrictSerializer):
     max_parallel = serializers.IntegerField(
         min_value=1, max_value=64, required=False, allow_null=True
     )
-    max_parallel_by_role = serializers.DictField(
+    max_parallel_by_role = _LimitsField(
+        keys=AgentRole.values,
         child=serializers.IntegerField(min_value=0, max_value=64),
         required=False,
         help_text='At most so many attempts of a role at once, such as {"QA": 1}.',
     )
-    max_parallel_by_provider = serializers.DictField(
+    max_parallel_by_provider = _LimitsField(
+        keys=Provider.values,
         child=serializers.IntegerField(min_value=0, max_value=64),
         required=False,
         help_text="At most so many attempts with a provider's models at once.",
@@ -90,6 +112,11 @@ class ProjectInputSerializer(StrictSerializer):
 
     name = serializers.CharField(max_length=255)
     repo_path = serializers.CharField(max_length=1024, trim_whitespace=False)
+    default_branch = serializers.CharField(
+        max_length=255,
+        required=False,
+        help_text="Branch that work starts from and is merged into; default the one checked out.",
+    )
     config = ConfigSerializer(required=False)
 
 

@@ -19,7 +19,14 @@ from rootbound_backend.problems import Problem
 __all__ = ["create_project", "delete_project", "update_project"]
 
 
-def create_project(*, user: User, name: str, repo_path: str, config: dict[str, Any]) -> Project:
+def create_project(
+    *,
+    user: User,
+    name: str,
+    repo_path: str,
+    config: dict[str, Any],
+    default_branch: str | None = None,
+) -> Project:
     """Store a project after the LDA has looked at its repository.
 
     Parameters
@@ -32,13 +39,15 @@ def create_project(*, user: User, name: str, repo_path: str, config: dict[str, A
         Absolute path of a git work tree beneath one of the user's enabled roots.
     config
         Validated configuration.
+    default_branch
+        Branch that work starts from and is merged into; default the one that is checked out.
 
     Raises
     ------
     Problem
         422 with the LDA's reason when the repository cannot be used; 503 when it does not answer.
     """
-    facts = _validate_repository(user=user, repo_path=repo_path)
+    facts = _validate_repository(user=user, repo_path=repo_path, branch=default_branch)
     config = _with_canonical_paths(config, user=user, repo_path=repo_path)
     project = Project.objects.create(
         owner=user,
@@ -50,8 +59,14 @@ def create_project(*, user: User, name: str, repo_path: str, config: dict[str, A
     return get_project(user=user, project_id=project.pk)
 
 
-def _validate_repository(*, user: User, repo_path: str) -> dict[str, Any]:
-    body = {"path": repo_path, "writable_roots": enabled_root_paths(user_id=user.pk)}
+def _validate_repository(
+    *, user: User, repo_path: str, branch: str | None = None
+) -> dict[str, Any]:
+    body = {
+        "path": repo_path,
+        "writable_roots": enabled_root_paths(user_id=user.pk),
+        "branch": branch,
+    }
     facts: dict[str, Any] = lda_request(
         "POST", "/repos/validate", user_id=user.pk, path=repo_path, body=body, timeout_s=30
     )
@@ -79,20 +94,24 @@ def _with_canonical_paths(config: dict[str, Any], *, user: User, repo_path: str)
 
 
 def update_project(*, user: User, project_id: uuid.UUID, fields: dict[str, Any]) -> Project:
-    """Change name, repository or configuration; configuration keys not given stay as they are.
+    """Change name, repository, branch or configuration; what is not given stays as it is.
 
     Raises
     ------
     Problem
-        404; 422 and 503 as at creation when the repository changes.
+        404; 422 and 503 as at creation when the repository or the branch changes.
     """
     found = get_project(user=user, project_id=project_id)
     facts = None
     config = _with_canonical_paths(
         fields.get("config", {}), user=user, repo_path=fields.get("repo_path", found.repo_path)
     )
-    if "repo_path" in fields:
-        facts = _validate_repository(user=user, repo_path=fields["repo_path"])
+    if "repo_path" in fields or "default_branch" in fields:
+        facts = _validate_repository(
+            user=user,
+            repo_path=fields.get("repo_path", found.repo_path),
+            branch=fields.get("default_branch"),
+        )
     with transaction.atomic():
         project = Project.objects.select_for_update().get(pk=project_id)
         if "name" in fields:
