@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,21 +15,20 @@ import msgspec
 
 from . import branches
 from .advice import Advisor
-from .audit import AuditSink, AuditUnavailable
+from .audit import AuditSink
 from .baseline import is_test_file
 from .diffs import diff_size
+from .endings import status_of
 from .files import FileAccess
 from .gates import GateKeeper, GateOutcome, gates_of
-from .git import GitError
 from .grants import LivePolicy
 from .inspection import remarks
 from .judging import Judge
-from .keys import REPLAY_KEY, KeyMissing
-from .outbox import OutboxUnavailable
-from .policy import Policy, PolicyError, build_policy
+from .keys import REPLAY_KEY
+from .policy import Policy, build_policy
 from .records import RunFailed, RunRecord, Stage
 from .reports import Reporter
-from .sandbox import CommandRunner, SandboxUnavailable, tiers
+from .sandbox import CommandRunner, tiers
 from .services import Services
 from .wire import (
     CommitMade,
@@ -42,7 +40,6 @@ from .wire import (
     UserMessage,
 )
 from .worktrees import (
-    RepoRefused,
     Repository,
     Worktree,
     add_worktree,
@@ -72,6 +69,8 @@ class Execution:
     ----------
     save
         Writes the record to the disk.
+    listens
+        Whether a message to the agent would still be read.
     """
 
     services: Services
@@ -82,6 +81,7 @@ class Execution:
     save: Callable[[], None]
     live: LivePolicy = field(init=False)
     runner: CommandRunner | None = None
+    listens: bool = True
     _stop_reason: tuple[Failure, str] | None = None
     _task: asyncio.Task[Status] | None = None
     _files: FileAccess | None = field(default=None)
@@ -102,6 +102,7 @@ class Execution:
 
     async def run(self) -> None:
         """Do it all; how it ended is reported, whatever happens."""
+        home = self.services.config.home
         self._task = asyncio.create_task(self._flow())
         if self._stop_reason is not None:
             self._press()
@@ -115,7 +116,7 @@ class Execution:
             status = Status("FAILED", failure, sentence, self.record.head_commit)
         else:
             error = self._task.exception()
-            status = self._task.result() if error is None else self._failed(error)
+            status = self._task.result() if error is None else status_of(error, self.record, home)
         self._end(status)
 
     def stop(self, failure: Failure, sentence: str) -> None:
@@ -147,36 +148,6 @@ class Execution:
         if self._task is not None and not self._task.done():
             self._task.cancel()
             asyncio.get_running_loop().call_later(PRESS_S, self._press)
-
-    def _failed(self, error: BaseException) -> Status:
-        """Give an exception its typed reason and sentence."""
-        head = self.record.head_commit
-        if isinstance(error, RunFailed):
-            return Status("FAILED", error.failure, str(error), head, error.exit_code)
-        failure = getattr(error, "failure", None)
-        if failure is not None:  # the agent's own end, from a module that is imported late
-            return Status("FAILED", failure, str(error), head)
-        if isinstance(error, RepoRefused | PolicyError):
-            return Status("FAILED", "REPO_INVALID", str(error), head)
-        if isinstance(error, KeyMissing):
-            return Status("FAILED", "PROVIDER_AUTH", str(error), head)
-        if isinstance(error, SandboxUnavailable):
-            return Status("FAILED", "POLICY_UNENFORCEABLE", str(error), head)
-        if isinstance(error, GitError) and not Path(self.payload.repo_path).is_dir():
-            text = (
-                f"There is no folder {self.payload.repo_path} any more: it was moved or deleted "
-                "during the run. Put it back, or correct the project's path, and retry the task."
-            )
-            return Status("FAILED", "REPO_INVALID", text, head)
-        if isinstance(error, AuditUnavailable | OutboxUnavailable | GitError):
-            return Status("FAILED", "INTERNAL", str(error), head)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            folder = self.services.config.home
-            text = f"There is no disk space left; free some under {folder} and start again."
-            return Status("FAILED", "INTERNAL", text, head)
-        log.error("Run %s failed", self.record.attempt_id, exc_info=error)
-        text = f"The LDA met an error of its own ({type(error).__name__}: {error}); see its log."
-        return Status("FAILED", "INTERNAL", text, head)
 
     def _end(self, status: Status) -> None:
         self.record.state, self.record.failure = status.status, status.failure
@@ -229,7 +200,12 @@ class Execution:
                 worker.note(note)
             record.notes = []
             self.live.tell_to(partial(worker.note, asks=False))
-            return await self._work(worker, judge, worktree)
+            try:
+                return await self._work(worker, judge, worktree)
+            finally:
+                # Its journal is closed next: nobody reads what is said from now on.
+                self.listens = False
+                self.live.tell_to(lambda _: None)
 
     def _advance(self, stage: Stage) -> None:
         """Note how far the run has come, before it goes on."""

@@ -296,7 +296,7 @@ class RunManager:
         """
         record = self._known(attempt)
         run = self._live.get(attempt)
-        if run is None:
+        if run is None or not run.execution.listens:
             raise RunRefused(409, "run-over", "The run has ended; start a new attempt instead.")
         run.execution.tell(text)
         return {"state": record.state}

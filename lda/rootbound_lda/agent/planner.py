@@ -10,7 +10,14 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_ai import Agent, Tool, ToolOutput
 from pydantic_ai.exceptions import UnexpectedModelBehavior, UsageLimitExceeded
 from pydantic_ai.messages import ModelResponse, TextPart
@@ -191,7 +198,7 @@ async def make_plan(
             raise AgentStopped(
                 "PROVIDER_REFUSED",
                 f"{config.model} made no valid plan in {MAX_REPAIRS + 1} tries; reword the request "
-                f"or use another model ({error.__cause__ or error}).",
+                f"or use another model ({_why(error.__cause__ or error)}).",
             ) from error
         except Exception as error:
             await _wait(error, config, attempt)
@@ -210,6 +217,15 @@ async def make_plan(
         cost = PlanUsage(meter.steps, meter.input_tokens, meter.output_tokens, meter.cost_usd)
         response = "\n\n".join(said).strip() or plan.summary
         return Planned(plan, _storable(response)[:MAX_RESPONSE], cost)
+
+
+def _why(error: BaseException) -> str:
+    """Return what was wrong with the last plan, in one line."""
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())[:500]
+    found = error.errors(include_url=False, include_input=False)
+    lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in found[:3]]
+    return "; ".join(lines) + (" and more" if len(found) > 3 else "")
 
 
 async def _wait(error: Exception, config: AgentConfig, attempt: int) -> None:

@@ -43,6 +43,8 @@ def test_comments_are_kept_and_carried_into_the_attempt_that_goes_on(user, clien
     assert (refused.status_code, refused.json()["code"]) == (409, "feedback-missing")
     bad = client.post(url, {"text": "x", "line": 3})
     assert (bad.status_code, bad.json()["code"]) == (400, "invalid")
+    far = client.post(url, {"text": "x", "path": "calc.py", "line": 10**12})
+    assert (far.status_code, far.json()["code"]) == (400, "invalid")
     made = client.post(url, {"text": "Wrong sign.", "path": "calc.py", "line": 2})
     assert made.status_code == 201, made.content
     assert (made.json()["commit"], made.json()["author"]) == (HEAD, "alice")

@@ -23,13 +23,15 @@ class LimitsSerializer(StrictSerializer):
     """Limits of a run; absent ones have the LDA's defaults."""
 
     max_steps = serializers.IntegerField(min_value=1, max_value=10_000, required=False)
-    max_tokens = serializers.IntegerField(min_value=1, required=False, allow_null=True)
+    max_tokens = serializers.IntegerField(
+        min_value=1, max_value=10**12, required=False, allow_null=True
+    )
     max_cost_usd = serializers.FloatField(min_value=0, required=False, allow_null=True)
     max_seconds = serializers.FloatField(min_value=1, max_value=604_800, required=False)
     gate_timeout_s = serializers.FloatField(min_value=1, max_value=86_400, required=False)
     gate_retries = serializers.IntegerField(min_value=0, max_value=20, required=False)
     command_timeout_s = serializers.FloatField(min_value=1, max_value=86_400, required=False)
-    max_output_bytes = serializers.IntegerField(min_value=1024, required=False)
+    max_output_bytes = serializers.IntegerField(min_value=1024, max_value=2**40, required=False)
 
 
 class PriceSerializer(StrictSerializer):

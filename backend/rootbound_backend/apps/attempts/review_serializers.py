@@ -38,7 +38,9 @@ class CommentInputSerializer(StrictSerializer):
         max_length=1024, required=False, allow_blank=True, trim_whitespace=False
     )
     side = serializers.ChoiceField(choices=["old", "new"], required=False)
-    line = serializers.IntegerField(min_value=1, required=False, allow_null=True)
+    line = serializers.IntegerField(
+        min_value=1, max_value=2**31 - 1, required=False, allow_null=True
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse a line without a file."""

@@ -62,11 +62,12 @@ def create_project(
 def _validate_repository(
     *, user: User, repo_path: str, branch: str | None = None
 ) -> dict[str, Any]:
-    body = {
+    body: dict[str, Any] = {
         "path": repo_path,
         "writable_roots": enabled_root_paths(user_id=user.pk),
-        "branch": branch,
     }
+    if branch is not None:
+        body["branch"] = branch
     facts: dict[str, Any] = lda_request(
         "POST", "/repos/validate", user_id=user.pk, path=repo_path, body=body, timeout_s=30
     )
