@@ -261,32 +261,6 @@ def test_validation_and_health(lda: Any, repo: Path) -> None:
     assert unknown.headers["content-type"] == "application/problem+json"
 
 
-def test_what_is_said_and_granted_while_a_run_ends_is_answered(
-    lda: Any, repo: Path, receiver: Any, stub: Any
-) -> None:
-    commands = {"test_cmd": "true"}
-    payload = run_payload(repo, receiver, stub(Steps([GOOD, DONE])), commands=commands)
-    attempt, answers = payload["attempt_id"], set()
-    assert lda.call("POST", "/run", payload).status_code == 202
-    wait_for(lambda: receiver.payloads(attempt, "tool_call"), "the agent")
-    roots = [str(repo.parent)]
-    for generation in range(1, 2_000):
-        # Each one grants a further folder, of which the agent is told.
-        folder = repo.parent.parent / f"other{generation}"
-        folder.mkdir()
-        roots.append(str(folder))
-        grant = {"generation": generation, "lease_generation": 1,
-                 "writable_roots": roots, "readable_paths": []}  # fmt: skip
-        answer = lda.call("POST", f"/runs/{attempt}/policy", grant)
-        answers.add((answer.status_code, answer.json().get("code")))
-        if answer.status_code != 200:
-            break
-    assert answers == {(200, None), (409, "run-over")}
-    assert wait_for(lambda: receiver.status(attempt), "the end of the run")["status"] == "REVIEW"
-    late = lda.call("POST", f"/runs/{attempt}/messages", {"text": "More."})
-    assert (late.status_code, late.json()["code"]) == (409, "run-over")
-
-
 # The last ones: they end the process.
 
 

@@ -22,7 +22,7 @@ from rootbound_lda.sandbox import Sandbox
 from rootbound_lda.wire import GateEvidence, Limits, Notice
 
 COMMIT = "c" * 40
-LINES, LINE = 300_000, "%06d this is what a gate prints, line after line after line\n"
+LINES, LINE = 150_000, "%06d this is what a gate prints, line after line after line\n"
 LOUD = (
     "import sys\n"
     f"for n in range({LINES}): sys.stdout.write({LINE!r} % n)\n"
@@ -68,7 +68,7 @@ async def test_a_loud_gate_keeps_both_ends_and_its_evidence_fits_the_log(
         3, COMMIT, "python3 loud.py",
     )  # fmt: skip
     whole = "".join(LINE % n for n in range(LINES)).encode() + b"\xff\xfe broken\n"
-    assert len(whole) > 15 * cap
+    assert len(whole) > 8 * cap
     assert peak < len(whole) // 2, f"{peak} bytes: it grows with what is printed"
 
     assert evidence.log_artifact is not None
@@ -88,7 +88,7 @@ async def test_a_loud_gate_keeps_both_ends_and_its_evidence_fits_the_log(
     assert notices == ["The output of gate:lint is long; the rest is only in its log."]
     assert outcome.report.endswith("\ufffd\ufffd broken\n")
     assert len(outcome.report) <= 2 * gates.REPORT_EDGE
-    assert "299999 this is what" in outcome.report
+    assert "149999 this is what" in outcome.report
     msgspec.json.encode(evidence)
     await runner.close()
 
