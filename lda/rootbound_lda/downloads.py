@@ -106,9 +106,10 @@ def _npm() -> list[str]:
     lines = []
     for key, value in _npm_settings():
         named = key in _NPM or _SCOPE.fullmatch(key)
+        text = without_credentials(value.strip(_QUOTES))
         # npm puts variables of its environment in; a token among them would be in a file then.
-        if named and "${" not in value:
-            lines.append(f"{key}={without_credentials(value.strip(_QUOTES))}")
+        if named and "${" not in text:
+            lines.append(f"{key}={text}")
     return lines
 
 
