@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Bool, CaselessStrEnum, Float, Int, Unicode, default
+from traitlets import Bool, CaselessStrEnum, Float, Int, TraitError, Unicode, default, validate
 
 from rootbound import paths
 
 from .host.base import Host
+from .host.connection import BackendConnection, is_loopback
 from .host.http import ApiHandler
 from .host.identity import IdentitySigner
 from .host.stack_handler import StackHandler, StackLogHandler
@@ -61,9 +64,28 @@ class RootboundApp(ExtensionApp):
         or adopted. Default: the stack's own."""
     ).tag(config=True)
 
+    backend_url = Unicode(
+        help="""Address of a backend on another machine, such as https://rootbound.example.org. When
+        set, no stack is started or adopted, and the panels act for the user of the token in
+        ROOTBOUND_TOKEN, else in JUPYTERHUB_API_TOKEN."""
+    ).tag(config=True)
+
     max_message_bytes = Int(
         10 * 1024 * 1024, help="Largest WebSocket message, in bytes, in either direction."
     ).tag(config=True)
+
+    @validate("backend_url")
+    def _check_backend_url(self, proposal: Any) -> str:
+        url = str(proposal["value"]).rstrip("/")
+        is_open = url.startswith("http://") and not is_loopback(url)
+        if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+            raise TraitError(f"RootboundApp.backend_url is {url!r}, no http or https address.")
+        if is_open and os.environ.get("ROOTBOUND_LDA_ALLOW_HTTP") != "1":
+            raise TraitError(
+                f"RootboundApp.backend_url is {url}, where the token could be read on the way; use "
+                "https, or set ROOTBOUND_LDA_ALLOW_HTTP=1 in a network that you trust."
+            )
+        return url
 
     @default("home")
     def _default_home(self) -> str:
@@ -105,9 +127,16 @@ class RootboundApp(ExtensionApp):
             autostart=self.autostart,
             stop_with_jupyter=self.stop_with_jupyter,
             start_timeout_s=self.start_timeout_s,
-            backend_socket=self.backend_socket,
+            given=self._given_backend(),
             log=self.log,
         )
+
+    def _given_backend(self) -> BackendConnection | None:
+        if self.backend_url:
+            names = ("ROOTBOUND_TOKEN", "JUPYTERHUB_API_TOKEN")
+            token = next((os.environ[name] for name in names if os.environ.get(name)), "")
+            return BackendConnection(self.backend_url, token)
+        return BackendConnection(self.backend_socket) if self.backend_socket else None
 
     @property
     def _server(self) -> Any:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
+import os
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
 from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from jupyter_server.utils import ensure_async
 from tornado import web
 
-from .identity import Identity, IdentitySigner, identity_of
+from .identity import Identity, IdentitySigner, identity_of, local_owner
 from .problems import PROBLEM_TYPE, HostProblem, problem_body
 from .resources import DEFAULT_RESOURCE, action_of, has_dot_segment, resource_of
 
 if TYPE_CHECKING:
+    from .connection import BackendConnection
     from .http import ApiHandler
     from .watch import StackWatch
     from .websocket import SocketHandler
@@ -82,6 +85,28 @@ class HostHandler(APIHandler):
     def identity(self) -> Identity:
         """The authenticated user, as the backend knows it."""
         return identity_of(self.current_user, self.identity_provider)
+
+    def proof(self, connection: BackendConnection, method: str) -> Mapping[str, str]:
+        """Return the headers that tell the backend whom this request is for.
+
+        Raises
+        ------
+        HostProblem
+            503 when the key for it cannot be read; 403 for somebody else than the one whom this
+            server speaks for at a backend on another machine.
+        """
+        identity = self.identity
+        if not connection.is_remote:
+            return self.host.signer.header(identity, method, unquote(self.inner_path))
+        owner = os.environ.get("JUPYTERHUB_USER")
+        if owner and identity.username not in (owner, local_owner()):
+            raise HostProblem(
+                403,
+                "not-the-owner",
+                f"The panels of this server act for {owner} at {connection.address}; use a server "
+                "of your own.",
+            )
+        return connection.proof
 
     async def admit(self) -> None:
         """Let the request in, or refuse it.

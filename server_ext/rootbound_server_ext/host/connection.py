@@ -1,24 +1,40 @@
-"""The way to the backend: an HTTP and WebSocket client over a unix socket."""
+"""The way to the backend: an HTTP and WebSocket client, over a unix socket or to an address."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING
+import ssl
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from .headers import BACKEND_HOST
 
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["BackendConnection", "BackendLost", "BackendUnreachable", "WebSocketRefused"]
+__all__ = [
+    "BackendConnection",
+    "BackendLost",
+    "BackendUnreachable",
+    "WebSocketRefused",
+    "is_loopback",
+]
 
 _CONNECT_TIMEOUT_S = 5.0
 # Shorter than any server's own, so that a write never meets a connection the server just closed.
 _KEEPALIVE_S = 2.0
 _CLOSE_TIMEOUT_S = 2.0
+_HEARTBEAT_S = 25.0
 _MAX_HEADER_BYTES = 65536
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether an address is of this machine."""
+    from rootbound import discovery  # httpx is slow to import
+
+    return discovery.is_loopback(address)
 
 
 class BackendUnreachable(Exception):  # noqa: N818 (a state, reported as a problem)
@@ -44,16 +60,34 @@ class WebSocketRefused(Exception):  # noqa: N818
 
 
 class BackendConnection:
-    """A pool of connections to one unix socket.
+    """A pool of connections to one backend.
 
     Parameters
     ----------
-    socket_path
-        Absolute path of the backend's socket; it need not exist yet.
+    address
+        Absolute path of its socket, which need not exist yet; or its http or https address.
+    token
+        The bearer token for an address, which says whom every request is for. On a socket each
+        request says so itself.
+
+    Attributes
+    ----------
+    address : str
+        As given.
+    host : str
+        The ``Host`` that the backend sees.
+    is_remote : bool
+        Whether it is an address.
+    proof : mapping
+        The headers that say whom requests are for, empty on a socket.
     """
 
-    def __init__(self, socket_path: str) -> None:
-        self.socket_path = socket_path
+    def __init__(self, address: str, token: str = "") -> None:
+        self.address = address
+        self.is_remote = not address.startswith("/")
+        self.host = urlsplit(address).netloc if self.is_remote else BACKEND_HOST
+        self.proof: Mapping[str, str] = {"Authorization": f"Bearer {token}"} if token else {}
+        self._origin = address if self.is_remote else f"http://{BACKEND_HOST}"
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
 
@@ -65,18 +99,24 @@ class BackendConnection:
                 await asyncio.to_thread(importlib.import_module, "jwt")
                 self._session = aiohttp.ClientSession(
                     # No limit: every open stream holds a connection for as long as it is watched.
-                    connector=aiohttp.UnixConnector(
-                        self.socket_path, limit=0, keepalive_timeout=_KEEPALIVE_S
-                    ),
+                    connector=await self._connector(aiohttp),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     auto_decompress=False,
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
                     skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
                     max_line_size=_MAX_HEADER_BYTES,
                     max_field_size=_MAX_HEADER_BYTES,
-                    trust_env=False,
+                    # A proxy may stand before another machine, never before a socket.
+                    trust_env=self.is_remote and not is_loopback(self.address),
                 )
             return self._session
+
+    async def _connector(self, aiohttp: Any) -> Any:
+        options = {"limit": 0, "keepalive_timeout": _KEEPALIVE_S}
+        if not self.is_remote:
+            return aiohttp.UnixConnector(self.address, **options)
+        tls = await asyncio.to_thread(ssl.create_default_context)
+        return aiohttp.TCPConnector(ssl=tls, **options)
 
     async def request(
         self,
@@ -114,7 +154,7 @@ class BackendConnection:
         try:
             return await session.request(
                 method,
-                URL(f"http://{BACKEND_HOST}{target}", encoded=True),
+                URL(f"{self._origin}{target}", encoded=True),
                 headers=CIMultiDict(headers),
                 data=body,
                 allow_redirects=False,
@@ -161,14 +201,14 @@ class BackendConnection:
 
         try:
             return await session.ws_connect(
-                URL(f"http://{BACKEND_HOST}{target}", encoded=True),
+                URL(f"{self._origin}{target}", encoded=True),
                 headers=CIMultiDict(headers),
                 protocols=protocols,
                 max_msg_size=max_message_bytes,
                 timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_TIMEOUT_S),
-                # No heartbeat: a socket file reports a dead peer at once, and a heartbeat would
-                # count a client that reads slowly as a dead backend.
-                heartbeat=None,
+                # A socket file reports a dead peer at once, and a heartbeat would count a client
+                # that reads slowly as a dead backend. A network may fall silent.
+                heartbeat=_HEARTBEAT_S if self.is_remote else None,
             )
         except aiohttp.WSServerHandshakeError as exc:
             raise WebSocketRefused(exc.status) from exc
@@ -181,11 +221,36 @@ class BackendConnection:
         """Tell whether somebody accepts connections on the socket."""
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                _, writer = await asyncio.open_unix_connection(self.socket_path)
+                _, writer = await asyncio.open_unix_connection(self.address)
         except (OSError, TimeoutError):
             return False
         writer.close()
         return True
+
+    async def greet(self) -> tuple[bool, str]:
+        """Ask a backend on another machine who we are to it.
+
+        Returns
+        -------
+        tuple of bool and str
+            Whether it knows us, and a sentence for people.
+        """
+        headers = [("Accept", "application/json"), *self.proof.items()]
+        try:
+            async with asyncio.timeout(2 * _CONNECT_TIMEOUT_S):
+                answer = await self.request("GET", "/api/me/", headers, None)
+                said = await answer.json(content_type=None) if answer.status == 200 else {}
+        except (BackendUnreachable, BackendLost, TimeoutError, OSError, ValueError) as error:
+            reason = str(error) or "it did not answer in time"
+            return False, f"The backend at {self.address} does not answer ({reason})."
+        if answer.status in (401, 403):
+            return False, (
+                f"The backend at {self.address} refused the token; set ROOTBOUND_TOKEN anew and "
+                "start Jupyter again."
+            )
+        if answer.status != 200 or not isinstance(said, dict):
+            return False, f"The backend at {self.address} answered with status {answer.status}."
+        return True, f"Connected to {self.address} as {said.get('username')}."
 
     async def close(self) -> None:
         """Close every connection; later requests open new ones."""

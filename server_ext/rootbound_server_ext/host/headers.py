@@ -92,7 +92,9 @@ def request_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
     ]
 
 
-def response_headers(headers: Iterable[tuple[str, str]], *, prefix: str) -> list[tuple[str, str]]:
+def response_headers(
+    headers: Iterable[tuple[str, str]], *, prefix: str, host: str = BACKEND_HOST
+) -> list[tuple[str, str]]:
     """Return the backend's response headers that the client may see.
 
     Parameters
@@ -102,6 +104,8 @@ def response_headers(headers: Iterable[tuple[str, str]], *, prefix: str) -> list
     prefix
         Path that stands before the backend's paths in Jupyter, without a trailing slash;
         ``Location`` and ``Content-Location`` are rewritten with it.
+    host
+        The ``Host`` that the backend was asked under.
     """
     pairs = list(headers)
     named = {
@@ -115,14 +119,14 @@ def response_headers(headers: Iterable[tuple[str, str]], *, prefix: str) -> list
         lower = name.lower()
         if lower in _RESPONSE_DROPPED or lower in named or lower.startswith("access-control-"):
             continue
-        outer = _outer_location(value, prefix) if lower in _PATH_HEADERS else value
+        outer = _outer_location(value, prefix, host) if lower in _PATH_HEADERS else value
         kept.append((name, outer.encode("utf-8", "surrogateescape").decode("latin-1")))
     return kept
 
 
-def _outer_location(value: str, prefix: str) -> str:
+def _outer_location(value: str, prefix: str, host: str) -> str:
     parts = urlsplit(value)
-    ours = not parts.netloc or parts.netloc == BACKEND_HOST
+    ours = not parts.netloc or parts.netloc == host
     if not ours or not parts.path.startswith("/"):
         return value
     return parts._replace(scheme="", netloc="", path=prefix + parts.path).geturl()

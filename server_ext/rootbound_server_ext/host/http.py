@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, cast
-from urllib.parse import unquote
 
 from tornado import web
 from tornado.http1connection import HTTP1Connection
@@ -72,9 +71,7 @@ class ApiHandler(HostHandler):
             if self.request.method == "OPTIONS":
                 return
             connection = await self.host.watch.connection()
-            identity = self.host.signer.header(
-                self.identity, self.request.method or "", unquote(self.inner_path)
-            )
+            identity = self.proof(connection, self.request.method or "")
         except web.HTTPError as refusal:
             if not self._body_is_coming():
                 raise
@@ -125,7 +122,7 @@ class ApiHandler(HostHandler):
         if not exchange.cancelled():
             exchange.exception()  # raised again in `_conclude`, unless the client has gone
 
-    async def _carry(self, connection: BackendConnection, identity: dict[str, str]) -> None:
+    async def _carry(self, connection: BackendConnection, identity: Mapping[str, str]) -> None:
         headers = [*request_headers(self.request.headers.get_all()), *identity.items()]
         try:
             response = await connection.request(
@@ -144,17 +141,19 @@ class ApiHandler(HostHandler):
                 "before you ask again.",
             ) from exc
         try:
-            await self._relay(response)
+            await self._relay(response, connection.host)
         finally:
             response.close()
 
-    async def _relay(self, response: aiohttp.ClientResponse) -> None:
+    async def _relay(self, response: aiohttp.ClientResponse, host: str) -> None:
         import aiohttp
 
         self.set_status(response.status)
         self.clear_header("Content-Type")
         fresh: set[str] = set()
-        for name, value in response_headers(response.headers.items(), prefix=self.host.prefix):
+        for name, value in response_headers(
+            response.headers.items(), prefix=self.host.prefix, host=host
+        ):
             if name.lower() in fresh:
                 self.add_header(name, value)
             else:

@@ -79,8 +79,9 @@ class StackWatch:
         Whether the stack ends with this process.
     start_timeout_s
         Seconds the start may take.
-    backend_socket
-        Socket of a backend that somebody else runs; then no stack is started. Default: the stack's.
+    given
+        The way to a backend that somebody else runs; then no stack is started. Default: the
+        stack's own.
     api
         Default `rootbound_server_ext.stack.api`, imported when first needed.
     log
@@ -95,7 +96,7 @@ class StackWatch:
         stop_with_jupyter: bool,
         start_timeout_s: float,
         log: logging.Logger,
-        backend_socket: str = "",
+        given: BackendConnection | None = None,
         api: StackApi | None = None,
     ) -> None:
         self._home = home
@@ -104,7 +105,7 @@ class StackWatch:
         self._start_timeout_s = start_timeout_s
         self._log = log
         self._api = api
-        self._given = BackendConnection(backend_socket) if backend_socket else None
+        self._given = given
         self._connection: BackendConnection | None = None
         self._retired: list[BackendConnection] = []
         self._state = StackState.STOPPED
@@ -161,6 +162,11 @@ class StackWatch:
         HostProblem
             503 with ``Retry-After``, to be raised by the caller.
         """
+        if connection.is_remote:
+            return not_ready(
+                "backend-unreachable",
+                f"The backend at {connection.address} does not answer; ask again.",
+            )
         if connection is self._connection and self._is_ready():
             self._log.warning("Rootbound's backend does not answer on its socket; looking again.")
             self._set(StackState.STOPPED, "The backend is restarting.")
@@ -208,6 +214,8 @@ class StackWatch:
         StackError
             When there is no such service.
         """
+        if self._given is not None and self._given.is_remote:
+            raise StackError(f"The logs are kept where the services run, {self._given.host}.")
 
         def read() -> str:
             # Imported with the stack's other modules, when they are first needed.
@@ -324,7 +332,7 @@ class StackWatch:
 
     def _use(self, info: StackInfo) -> None:
         path = str(info.backend_socket)
-        if self._connection is None or self._connection.socket_path != path:
+        if self._connection is None or self._connection.address != path:
             if self._connection is not None:
                 self._retired.append(self._connection)  # its streams may still be read
             self._connection = BackendConnection(path)
@@ -334,12 +342,15 @@ class StackWatch:
 
     async def _probe_given(self) -> None:
         assert self._given is not None  # noqa: S101 (for the type checker)
-        if await self._given.is_listening():
+        if self._given.is_remote:
+            known, message = await self._given.greet()
+            self._set(StackState.READY if known else StackState.FAILED, message)
+        elif await self._given.is_listening():
             self._set(StackState.READY, "The configured backend is ready.")
         else:
             self._set(
                 StackState.FAILED,
-                f"Nobody listens on the configured backend socket {self._given.socket_path}.",
+                f"Nobody listens on the configured backend socket {self._given.address}.",
             )
 
 

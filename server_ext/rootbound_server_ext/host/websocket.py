@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from jupyter_server.auth.decorator import ws_authenticated
 from jupyter_server.base.handlers import JupyterHandler
@@ -92,7 +91,7 @@ class SocketHandler(WebSocketHandler, HostHandler):
         self, connection: BackendConnection
     ) -> aiohttp.ClientWebSocketResponse | None:
         path = self.inner_path
-        identity = self.host.signer.header(self.identity, "GET", unquote(path))
+        identity = self.proof(connection, "GET")
         self._handshake = asyncio.create_task(
             connection.websocket(
                 backend_target(path, self.request.query),

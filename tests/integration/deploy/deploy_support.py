@@ -203,6 +203,31 @@ class Deployment:
         self.processes[person.lda.name] = person.lda
         person.lda.start()
 
+    def jupyter(self, person: Person, number: int) -> tuple[Process, httpx.Client]:
+        """Start a Jupyter server on a person's machine, whose panels use a backend of ours."""
+        port, folder = free_port(), self.folder / f"jupyter-{person.name}"
+        folder.mkdir()
+        names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+        own = {name: str(folder / name.lower()) for name in names}
+        argv = [
+            sys.executable, "-P", "-m", "jupyter_server", "--allow-root", "--no-browser",
+            f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1",
+            f"--ServerApp.root_dir={folder}", "--IdentityProvider.token=of-jupyter",
+            "--ServerApp.jpserver_extensions={'rootbound_server_ext': True}",
+            f"--RootboundApp.backend_url=http://127.0.0.1:{self.ports[number]}",
+        ]  # fmt: skip
+        env = clean_env(person.home, ROOTBOUND_TOKEN=person.token, **own)
+        server = Process(f"jupyter-{person.name}", argv, env, folder / "log.txt")
+        server.start()
+        self.processes[server.name] = server
+        headers = {"Authorization": "token of-jupyter"}
+        client = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30, trust_env=False
+        )
+        url = f"http://127.0.0.1:{port}/api"
+        wait_for(lambda: _answers(url), within_s=60, what="Jupyter")
+        return server, client
+
     def is_connected(self, person: Person) -> bool:
         found = person.call("GET", f"/api/machines/{person.machine['id']}/")
         return bool(found["connected"])

@@ -118,6 +118,51 @@ def test_nobody_sees_what_is_anothers(world: World) -> None:
         assert refusal.value.response.status_code == 403
 
 
+def test_the_panels_of_a_users_machine_reach_the_server(world: World) -> None:
+    deployment, ada, bob = world
+    server, jupyter = deployment.jupyter(ada, 0)
+    with jupyter:
+        described = jupyter.get("/rootbound/stack").json()
+        url = f"http://127.0.0.1:{deployment.ports[0]}"
+        assert described["state"] == "ready"
+        assert described["message"] == f"Connected to {url} as ada."
+        assert jupyter.get("/rootbound/api/me/").json()["username"] == "ada"
+        stranger = httpx.get(f"{jupyter.base_url}/rootbound/api/me/", trust_env=False)
+        assert stranger.status_code == 403
+        seen = {row["id"] for row in jupyter.get("/rootbound/api/projects/").json()["results"]}
+        assert seen == ids(ada, "/api/projects/")
+        tasks = f"/rootbound/api/projects/{ada.project['id']}/tasks/"
+        made = jupyter.post(tasks, json={"title": "From the panel", "agent_role": "BACKEND"})
+        assert made.status_code == 201, made.text
+        for project, wanted in ((ada.project, "snapshot"), (bob.project, "")):
+            with connect(
+                f"ws://127.0.0.1:{jupyter.base_url.port}/rootbound/ws/projects/{project['id']}/",
+                additional_headers={"Authorization": "token of-jupyter"},
+            ) as socket:
+                if wanted:
+                    assert json.loads(socket.recv(timeout=10))["type"] == wanted
+                    continue
+                with pytest.raises(ConnectionClosed):
+                    socket.recv(timeout=10)
+            assert socket.close_code == 4404
+        refused = jupyter.get("/rootbound/stack/logs/backend")
+        assert refused.status_code == 404
+        assert "kept where the services run" in refused.json()["detail"]
+
+        deployment.processes["backend0"].kill()
+        gone = jupyter.get("/rootbound/api/me/")
+        assert gone.status_code == 503
+        assert gone.json()["detail"] == f"The backend at {url} does not answer; ask again."
+        assert jupyter.get("/rootbound/stack").json()["state"] == "failed"
+        deployment.backend(0)
+        wait_for(lambda: jupyter.get("/rootbound/api/me/").status_code == 200, within_s=60)
+    server.end()
+    log = server.text()
+    assert ada.token not in log
+    assert "Traceback" not in log
+    assert "no stack" not in log and not (ada.home / "postgres").exists()
+
+
 def test_losing_a_worker_and_a_backend_in_the_middle_costs_nothing(world: World) -> None:
     deployment, ada, bob = world
     deployment.replay.turns = fix_calculator(delay_s=0.7)
