@@ -10,9 +10,7 @@ answers the commonest calls; the brokers in Python answer the rest, or all where
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as in `_ring`
 if TYPE_CHECKING:
     from rootbound_lda.sandbox._keeper import recover
     from rootbound_lda.sandbox.facts import SandboxFacts, probe
@@ -40,6 +38,8 @@ def __getattr__(name: str) -> object:
     # The zygote imports modules of this package and must not pay for asyncio and the rest.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     homes = {"SandboxFacts": "facts", "probe": "facts", "recover": "_keeper"}
     home = homes.get(name, "runner")
     value: object = getattr(importlib.import_module(f"{__name__}.{home}"), name)

@@ -8,7 +8,6 @@ import os
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 from rootbound_lda.sandbox import _sys
 
@@ -24,7 +23,6 @@ _SYNC_WAKE_UP = 1
 _PAGE = 4096
 
 
-@dataclass(slots=True)
 class Call:
     """One system call that waits for its answer.
 
@@ -40,10 +38,14 @@ class Call:
         Its six registers, unsigned.
     """
 
-    id: int
-    tid: int
-    name: str
-    args: tuple[int, ...]
+    # A dataclass would take the warm process longer to load than this module.
+    __slots__ = ("args", "id", "name", "tid")
+
+    def __init__(self, id: int, tid: int, name: str, args: tuple[int, ...]) -> None:
+        self.id = id
+        self.tid = tid
+        self.name = name
+        self.args = args
 
     def int32(self, index: int) -> int:
         """Return an argument as a C int."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from rootbound_lda.sandbox import _filter, _landlock
 from rootbound_lda.sandbox._boundary import Root, standing
+
+TYPE_CHECKING = False  # as in `_ring`
+if TYPE_CHECKING:
+    from typing import Any
 
 _KEPT_RULESETS = 4
 
@@ -25,7 +27,6 @@ def compiled() -> bool:
     return _fast is not None
 
 
-@dataclass(frozen=True)
 class Prepared:
     """What is ready for one command.
 
@@ -47,13 +48,24 @@ class Prepared:
         Descriptor of the folder for unix sockets, None when the command has none.
     """
 
-    roots: list[Root]
-    ruleset: int | None
-    program: bytes
-    trap_signals: bool
-    most_processes: int | None
-    fast: Any
-    sockets: int | None
+    def __init__(
+        self,
+        *,
+        roots: list[Root],
+        ruleset: int | None,
+        program: bytes,
+        trap_signals: bool,
+        most_processes: int | None,
+        fast: Any,
+        sockets: int | None,
+    ) -> None:
+        self.roots = roots
+        self.ruleset = ruleset
+        self.program = program
+        self.trap_signals = trap_signals
+        self.most_processes = most_processes
+        self.fast = fast
+        self.sockets = sockets
 
 
 _program = lru_cache(maxsize=32)(_filter.build)
@@ -86,7 +98,10 @@ def prepare(job: Mapping[str, Any], pins: Sequence[int]) -> Prepared:
         trap_moves=fast is not None,
     )
     ruleset = _ruleset(version, job, roots, sockets) if version > 0 else None
-    return Prepared(roots, ruleset, program, trap_signals, most, fast, sockets)
+    return Prepared(
+        roots=roots, ruleset=ruleset, program=program, trap_signals=trap_signals,
+        most_processes=most, fast=fast, sockets=sockets,
+    )  # fmt: skip
 
 
 def _ruleset(

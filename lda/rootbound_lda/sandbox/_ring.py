@@ -11,15 +11,22 @@ import fcntl
 import mmap
 import os
 import struct
+from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Literal, NamedTuple
+
+TYPE_CHECKING = False  # `typing` takes the warm process longer to load than all its own modules
+if TYPE_CHECKING:
+    from typing import Literal, NamedTuple
 
 RING_BYTES = 1 << 20
 """Size of a ring; a command waits when so many bytes of records are not yet kept."""
 
 PREFIX, SUFFIX = "records-", ".ring"
-Operation = Literal["READ", "WRITE", "DELETE"]
+if TYPE_CHECKING:
+    Operation = Literal["READ", "WRITE", "DELETE"]
+else:
+    Operation = str
 OPERATIONS: tuple[Operation, ...] = ("READ", "WRITE", "DELETE")
 
 _HEADER = 64
@@ -31,22 +38,30 @@ _LARGEST = 1 << 14
 _LONGEST_PATH = 4400
 
 
-class RawRecord(NamedTuple):
-    """One record as it stands in the ring; `time` is in nanoseconds since 1970."""
+if TYPE_CHECKING:
 
-    operation: Operation
-    denied: bool
-    exact: bool
-    number: int
-    time: int
-    pid: int
-    tid: int
-    error: int
-    times: int
-    program: bytes
-    path: bytes
-    path2: bytes | None
-    folded: bool
+    class RawRecord(NamedTuple):
+        """One record as it stands in the ring; `time` is in nanoseconds since 1970."""
+
+        operation: Operation
+        denied: bool
+        exact: bool
+        number: int
+        time: int
+        pid: int
+        tid: int
+        error: int
+        times: int
+        program: bytes
+        path: bytes
+        path2: bytes | None
+        folded: bool
+
+else:
+    RawRecord = namedtuple(
+        "RawRecord",
+        "operation denied exact number time pid tid error times program path path2 folded",
+    )
 
 
 class Ring:

@@ -19,9 +19,6 @@ import socket
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from types import ModuleType
-from typing import Any, NoReturn
 
 from rootbound_lda.sandbox import _filter, _landlock, _sys
 from rootbound_lda.sandbox._boundary import Boundary
@@ -35,7 +32,12 @@ from rootbound_lda.sandbox._ring import Ring
 from rootbound_lda.sandbox._sockets import ScheduleBroker, SocketBroker
 from rootbound_lda.sandbox._tree import kill_descendants, parent_of
 
-Job = Mapping[str, Any]
+TYPE_CHECKING = False  # as in `_ring`
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any, NoReturn
+
+    Job = Mapping[str, Any]
 _TELL_MS, _WAIT_MS = 2, 1000
 _CONTROL, _ENDED = 1, 2
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
@@ -213,15 +215,22 @@ def _take_listener(child: int, handshake: socket.socket, failure: int) -> Listen
     return listener
 
 
-@dataclass(frozen=True)
 class _Served:
     """What answers a command's calls."""
 
-    listener: Listener
-    files: FileBroker
-    brokers: Mapping[str, Handler]
-    recorder: Recorder
-    wire: Control
+    def __init__(
+        self,
+        listener: Listener,
+        files: FileBroker,
+        brokers: Mapping[str, Handler],
+        recorder: Recorder,
+        wire: Control,
+    ) -> None:
+        self.listener = listener
+        self.files = files
+        self.brokers = brokers
+        self.recorder = recorder
+        self.wire = wire
 
 
 def _serve(served: _Served, child: int) -> int:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 
-MACHINE = platform.machine()
+MACHINE = os.uname().machine
 
 _X86_64 = {
     "execve": 59, "ftruncate": 77, "umask": 95, "chdir": 80, "fchdir": 81, "execveat": 322,

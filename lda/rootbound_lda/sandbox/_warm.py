@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.abc
+import importlib.util
 import json
+import marshal
 import os
 import socket
 import subprocess
@@ -16,10 +20,47 @@ FALLBACK_PATH = "/usr/local/bin:/usr/bin:/bin"
 PACKAGES = Path(__file__).resolve().parents[2]
 """Folder that the package is imported from."""
 
-_BOOT = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from rootbound_lda.sandbox._zygote import main; main(int(sys.argv[2]))"
-)
+MODULES = (
+    "", ".sandbox", *(f".sandbox.{name}" for name in (
+        "_sys", "_filter", "_landlock", "_ring", "_boundary", "_prepare", "_tree", "_notify",
+        "_records", "_walk", "_paths", "_attributes", "_names", "_opens", "_broker", "_forks",
+        "_net", "_sockets", "_supervisor", "_zygote",
+    )),
+)  # fmt: skip
+"""What the warm process is made of, each behind what it imports."""
+
+# It is started for each run, and behind a wall it could not keep what it compiled: its modules are
+# handed over as code, which also spares it the search for them.
+_BOOT = """
+import marshal, sys
+with open(int(sys.argv[1]), "rb") as file:
+    parts = marshal.load(file)
+for name, path, folders, code in parts:
+    module = sys.modules[name] = type(sys)(name)
+    parent, _, last = name.rpartition(".")
+    module.__file__, module.__package__ = path, parent
+    if folders is not None:
+        module.__path__, module.__package__ = folders, name
+    if parent:
+        setattr(sys.modules[parent], last, module)
+    exec(code, module.__dict__)
+module.main(int(sys.argv[2]))
+"""
+
+
+@functools.cache
+def _own_code() -> bytes:
+    """Return the compiled modules, for `_BOOT`; compiled now only where no cache has them."""
+    parts = []
+    for ending in MODULES:
+        name = f"rootbound_lda{ending}"
+        spec = importlib.util.find_spec(name)
+        if spec is None or not isinstance(spec.loader, importlib.abc.InspectLoader):
+            raise SandboxUnavailable(f"The installation is damaged: it lacks {name}.")
+        folders = spec.submodule_search_locations
+        code = spec.loader.get_code(name)
+        parts.append((name, spec.origin, None if folders is None else list(folders), code))
+    return marshal.dumps(parts)
 
 
 class SandboxUnavailable(Exception):  # noqa: N818 - says what is, not what went wrong
@@ -54,8 +95,9 @@ class WarmProcess:
 
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        python = [sys.executable, "-I", "-S", "-c", _BOOT, str(PACKAGES), str(theirs.fileno())]
-        errors, options = os.memfd_create("errors"), os.memfd_create("options")
+        errors, options, code = map(os.memfd_create, ("errors", "options", "code"))
+        _fill(code, _own_code())
+        python = [sys.executable, "-I", "-S", "-c", _BOOT, str(code), str(theirs.fileno())]
         prefix: list[str] = []
         if self._wall is not None:
             # Not on the command line: what is inside can read that, and it names the user's places.
@@ -65,7 +107,7 @@ class WarmProcess:
             with theirs:
                 self.process = subprocess.Popen(
                     [*prefix, *python],
-                    pass_fds=[theirs.fileno(), options],
+                    pass_fds=[theirs.fileno(), options, code],
                     stdin=subprocess.DEVNULL,
                     stderr=errors,
                     env={"PATH": FALLBACK_PATH, "LANG": "C.UTF-8"},
@@ -78,8 +120,8 @@ class WarmProcess:
             ours.close()
             raise SandboxUnavailable(f"The sandbox process did not start: {error}.") from error
         finally:
-            os.close(errors)
-            os.close(options)
+            for fd in (errors, options, code):
+                os.close(fd)
         if greeting != b"ready":
             ours.close()
             reason = said.decode("utf-8", "replace").strip().splitlines()[-1:] or [

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
 
 import rootbound_lda
-from rootbound_lda.sandbox import _filter, _sys
+from rootbound_lda.sandbox import _filter, _sys, _warm
 
 SOURCES = Path(rootbound_lda.__file__).parent / "sandbox" / "_native"
 
@@ -70,3 +71,22 @@ def test_the_numbers_are_the_kernels(machine: str) -> None:
     assert {
         name for name in ours if name not in theirs and ours[name] < max(theirs.values())
     } == set()
+
+
+_LOADED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+before = set(sys.modules)
+import rootbound_lda.sandbox._zygote
+print(*(name for name in sys.modules if name not in before))
+"""
+
+
+def test_the_warm_process_is_made_of_what_is_handed_over_and_loads_little_besides() -> None:
+    """It is started for each run, while somebody waits."""
+    argv = [sys.executable, "-I", "-S", "-c", _LOADED, str(_warm.PACKAGES)]
+    loaded = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+    own = {name for name in loaded if name.startswith("rootbound_lda")}
+    assert own - {"rootbound_lda.sandbox._fast"} == {f"rootbound_lda{one}" for one in _warm.MODULES}
+    slow = {"typing", "dataclasses", "inspect", "pathlib", "platform", "asyncio", "importlib"}
+    assert not slow & set(loaded)
