@@ -88,7 +88,7 @@ class Advisor:
         self._repository = repo_path
         self._state_dir = state_dir
         self._policy = policy
-        self._secrets = secret_paths(state_dir)
+        self._secrets = policy().secrets or secret_paths(state_dir)
         self._known: dict[tuple[bool, str], Advice] = {}
 
     def record(self, record: AuditRecord) -> None:

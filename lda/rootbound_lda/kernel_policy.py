@@ -9,7 +9,15 @@ from pathlib import Path
 
 from .audit import AuditRule
 from .pins import Pin
-from .places import DEVICES, etc, home, program_places, secret_paths, system_readable
+from .places import (
+    DEVICES,
+    etc,
+    home,
+    overlaps_any,
+    program_places,
+    secret_paths,
+    system_readable,
+)
 from .policy import (
     NetworkRule,
     Policy,
@@ -19,7 +27,6 @@ from .policy import (
     _private,
     _readable,
     _standing_roots,
-    overlaps,
     within,
 )
 
@@ -80,7 +87,7 @@ def build_kernel_policy(
         If a root cannot be one.
     """
     secrets = secret_paths(state_dir)
-    roots, remarks = _standing_roots(writable_roots, state_dir=state_dir)
+    roots, remarks = _standing_roots(writable_roots, state_dir=state_dir, secrets=secrets)
     private_home, tmp = (_private(private_dir, name) for name in ("home", "tmp"))
     watched = list(_allowed(readable_paths, secrets))
     # What a kernel could have put there must not open anything to the next one.
@@ -142,7 +149,7 @@ def _program_places(programs: Sequence[str], secrets: tuple[Path, ...]) -> Itera
             places |= dict.fromkeys([found, *_added_to(found)])
     for place in places:
         resolved = Path(os.path.realpath(place))
-        secret = any(overlaps(resolved, one) for one in secrets)
+        secret = overlaps_any(resolved, secrets)
         if resolved.exists() and not secret and not within(here, resolved):
             yield resolved
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -94,6 +95,41 @@ def overlaps(first: Path, second: Path) -> bool:
     return _within(one, other) or _within(other, one)
 
 
+def overlaps_any(path: Path, places: tuple[Path, ...]) -> bool:
+    """Tell whether a canonical path holds one of some canonical places, or lies in one."""
+    known = _latest[0]
+    if known.places is not places:
+        known = _latest[0] = _Texts(places)
+    names, ordered = known.names, known.ordered
+    text = os.fspath(path)
+    if any(folder in names for folder in _upwards(text)):
+        return True
+    below = text if text == "/" else f"{text}/"
+    nearest = bisect_left(ordered, below)
+    return nearest < len(ordered) and ordered[nearest].startswith(below)
+
+
+class _Texts:
+    """Places as text: what overlaps one of a hundred is found without looking at each."""
+
+    def __init__(self, places: tuple[Path, ...]) -> None:
+        texts = [os.fspath(place) for place in places]
+        self.places = places
+        self.names, self.ordered = frozenset(texts), sorted(texts)
+
+
+_latest = [_Texts(())]
+"""Of the last policy that was built: it asks some fifty times."""
+
+
+def _upwards(text: str) -> Iterator[str]:
+    """Yield an absolute path and all that hold it."""
+    while text != "/":
+        yield text
+        text = text.rpartition("/")[0] or "/"
+    yield text
+
+
 def first_met(path: Path, places: Iterable[Path]) -> Path | None:
     """Return the first place that holds a path or lies in it, however the two are spelt.
 
@@ -107,19 +143,22 @@ def first_met(path: Path, places: Iterable[Path]) -> Path | None:
     places
         Canonical paths, which need not exist.
     """
-    known: dict[Path, Identity | None] = {}
+    # As text, like `_within`.
+    known: dict[str, Identity | None] = {}
 
-    def look(place: Path) -> Identity | None:
+    def look(place: str) -> Identity | None:
         if place not in known:
             known[place] = identity_of(place)
         return known[place]
 
-    mine = look(path)
-    above = {look(folder) for folder in (path, *path.parents)} - {None}
+    own = os.fspath(path)
+    mine = look(own)
+    above = {look(folder) for folder in _upwards(own)} - {None}
     for place in places:
-        if overlaps(path, place) or look(place) in above:
+        text = os.fspath(place)
+        if _within(own, text) or _within(text, own) or look(text) in above:
             return place
-        if mine is not None and any(look(folder) == mine for folder in place.parents):
+        if mine is not None and any(look(folder) == mine for folder in _upwards(text)):
             return place
     return None
 
@@ -131,13 +170,18 @@ def home() -> Path:
 
 def secret_paths(state_dir: Path) -> tuple[Path, ...]:
     """Return what no run may read or write: the state folder, Jupyter's and users' secrets."""
-    here = home()
+    here = os.fspath(home())
     found = [Path(os.path.realpath(state_dir))]
-    found += [Path(os.path.realpath(here / name)) for name in HOME_SECRETS]
+    present: dict[str, bool] = {}
+    for name in HOME_SECRETS:
+        path, top = os.path.join(here, name), os.path.join(here, name.partition("/")[0])  # noqa: PTH118
+        if top not in present:
+            present[top] = os.path.lexists(top)
+        # Where nothing is, no link leads anywhere else.
+        found.append(Path(os.path.realpath(path) if present[top] else path))
     for variable in _SECRET_VARIABLES:
-        for value in os.environ.get(variable, "").split(os.pathsep):
-            if Path(value).is_absolute():
-                found.append(Path(os.path.realpath(value)))
+        values = os.environ.get(variable, "").split(os.pathsep)
+        found += [Path(os.path.realpath(value)) for value in values if Path(value).is_absolute()]
     data = os.environ.get("JUPYTER_DATA_DIR", "")
     if Path(data).is_absolute():
         found.append(Path(os.path.realpath(data)) / "runtime")
@@ -165,7 +209,7 @@ def system_readable(secrets: tuple[Path, ...]) -> Iterator[Path]:
             resolved = candidate.resolve(strict=True)
         except (OSError, RuntimeError):
             continue
-        if not any(overlaps(resolved, secret) for secret in secrets) and not within(here, resolved):
+        if not overlaps_any(resolved, secrets) and not within(here, resolved):
             yield resolved
 
 
@@ -195,7 +239,7 @@ def program_places(folder: Path, secrets: tuple[Path, ...], here: Path) -> Itera
         yield folder
         return
     prefix = folder.parent
-    if within(here, prefix) or any(overlaps(prefix, secret) for secret in secrets):
+    if within(here, prefix) or overlaps_any(prefix, secrets):
         yield from (folder, prefix / "lib", prefix / "lib64", prefix / "libexec")
     else:
         yield prefix

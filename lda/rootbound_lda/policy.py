@@ -219,7 +219,7 @@ def _clean(path: str, code: str) -> Path:
         ) from None
 
 
-def canonical_root(path: str, *, state_dir: Path) -> Path:
+def canonical_root(path: str, *, state_dir: Path, secrets: tuple[Path, ...] | None = None) -> Path:
     """Resolve a folder that a user wants to grant for writing.
 
     Parameters
@@ -228,6 +228,8 @@ def canonical_root(path: str, *, state_dir: Path) -> Path:
         As the user gave it.
     state_dir
         Rootbound's state folder.
+    secrets
+        What `secret_paths` has just said of it. Default it is asked.
 
     Returns
     -------
@@ -275,7 +277,7 @@ def canonical_root(path: str, *, state_dir: Path) -> Path:
             f"“{path}” is shared by all programs for temporary files; choose a folder inside it.",
         )
     _refuse_git(path, resolved)
-    secret = first_met(resolved, secret_paths(state_dir))
+    secret = first_met(resolved, secret_paths(state_dir) if secrets is None else secrets)
     if secret is not None:
         raise RootRefused(
             "root-protected",
@@ -350,7 +352,8 @@ def build_policy(
     repository = Path(repo_path).resolve(strict=True)
     tree = Path(worktree).resolve(strict=True)
     common = Path(git_common_dir).resolve(strict=True)
-    roots, remarks = _standing_roots(writable_roots, state_dir=state_dir)
+    secrets = secret_paths(state_dir)
+    roots, remarks = _standing_roots(writable_roots, state_dir=state_dir, secrets=secrets)
     above = set(lineage(repository))
     if not any(pin.identity in above for pin in roots):
         raise PolicyError(
@@ -359,7 +362,6 @@ def build_policy(
             + "".join(f" {remark}" for remark in remarks),
         )
     private_home, tmp = (_private(Path(private_dir), name) for name in ("home", "tmp"))
-    secrets = secret_paths(state_dir)
     watched = [common, *(_readable(path, secrets) for path in readable_paths)]
     readable = [*watched, *_named_readable(secrets), *system_readable(secrets)]
     others = [pin for pin in roots if first_met(pin.path, [repository]) is None]
@@ -386,7 +388,9 @@ def build_policy(
     )
 
 
-def present_roots(roots: Iterable[str], *, state_dir: Path) -> Iterator[Path]:
+def present_roots(
+    roots: Iterable[str], *, state_dir: Path, secrets: tuple[Path, ...] | None = None
+) -> Iterator[Path]:
     """Yield the canonical paths of the roots that still exist: one that is gone grants nothing.
 
     Raises
@@ -396,13 +400,15 @@ def present_roots(roots: Iterable[str], *, state_dir: Path) -> Iterator[Path]:
     """
     for root in roots:
         try:
-            yield canonical_root(root, state_dir=state_dir)
+            yield canonical_root(root, state_dir=state_dir, secrets=secrets)
         except RootRefused as refused:
             if refused.code != "root-missing":
                 raise
 
 
-def _standing_roots(roots: Iterable[str], *, state_dir: Path) -> tuple[list[Pin], tuple[str, ...]]:
+def _standing_roots(
+    roots: Iterable[str], *, state_dir: Path, secrets: tuple[Path, ...]
+) -> tuple[list[Pin], tuple[str, ...]]:
     """Pin the roots that are still the folders that were granted; say which are not.
 
     Raises
@@ -413,7 +419,7 @@ def _standing_roots(roots: Iterable[str], *, state_dir: Path) -> tuple[list[Pin]
     pins: dict[Path, Pin] = {}
     remarks: list[str] = []
     for root in roots:
-        for canonical in present_roots([root], state_dir=state_dir):
+        for canonical in present_roots([root], state_dir=state_dir, secrets=secrets):
             pin = None
             if os.fspath(canonical) == os.path.normpath(root):
                 with suppress(OSError):
