@@ -162,20 +162,33 @@ class KernelHost:
         policy, withheld = await asyncio.to_thread(
             self._prepare, request, sockets, loopback=loopback
         )
+        runner = self._runner(request, policy)
+        # What takes longest goes on while the answer travels and the provisioner connects.
+        runner.warm_up()
+        session = _Session(request, sockets, policy, runner, withheld)
+        try:
+            control = await self._open(session)
+        except BaseException:
+            self._live.pop(request.session_id, None)
+            await asyncio.shield(runner.close())
+            raise
+        asyncio.get_running_loop().call_later(CONNECT_S, self._expire, session)
+        return {"session_id": request.session_id, "control": str(control)}
+
+    async def _open(self, session: _Session) -> Path:
+        """Let the kernel's reports go where they belong; return where its provisioner connects."""
+        request, sockets = session.request, session.sockets
+        control = sockets.with_name(f"{sockets.name}.c")
         ingest, outbox = request.ingest, self._services.outbox
         owner = Owner(request.session_id, "kernel", 1, ingest.base_url, ingest.token, live=True)
         await asyncio.wrap_future(outbox.open_owner(owner))
-        session = _Session(request, sockets, policy, self._runner(request, policy), withheld)
         self._live[request.session_id] = session
-        control = sockets.with_name(f"{sockets.name}.c")
         session.server = await asyncio.start_unix_server(
             lambda reader, writer: self._connected(session, reader, writer), control,
             limit=MAX_LINE,
         )  # fmt: skip
         control.chmod(0o600)
-        asyncio.get_running_loop().call_later(CONNECT_S, self._expire, session)
-        session.runner.warm_up()
-        return {"session_id": request.session_id, "control": str(control)}
+        return control
 
     async def withdraw(self, session_id: str, roots: list[str]) -> bool:
         """End a kernel that was given a root that is not granted any more.

@@ -29,6 +29,10 @@ MAX_POSTS: Final = 8
 """Batches under way at a time, of all owners: a long backlog must not fill the memory."""
 
 COALESCE_S: Final = 0.05
+KERNEL_COALESCE_S: Final = 0.25
+"""The same for kernels: nobody follows them line by line, and one that starts has rows to send all
+the while, each post of which would take processor time from it."""
+
 HEARTBEAT_S: Final = 15.0
 BACKOFF_START_S: Final = 0.2
 BACKOFF_MAX_S: Final = 10.0
@@ -181,6 +185,10 @@ class Shipper:
         pace = self._paces.setdefault(name, Pace())
         # A run that begins was just handed over: its first heartbeat is not due yet.
         failures, last_post, heard, hurry = 0, 0.0, time.monotonic(), False
+        owner = await asyncio.to_thread(self._outbox.owner, name)
+        together_s = COALESCE_S
+        if owner is not None and owner.subject == "kernel":
+            together_s, last_post = KERNEL_COALESCE_S, heard
         while True:
             with contextlib.suppress(TimeoutError):
                 # Not wait_for, which can swallow a cancellation.
@@ -189,7 +197,7 @@ class Shipper:
             wake.clear()
             if not hurry:
                 # The first row after a pause leaves at once, the next ones together.
-                await self._gather(name, COALESCE_S - (time.monotonic() - last_post))
+                await self._gather(name, together_s - (time.monotonic() - last_post))
             owner = await asyncio.to_thread(self._outbox.owner, name)
             if owner is None or owner.fenced:
                 return

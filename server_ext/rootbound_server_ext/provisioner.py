@@ -28,7 +28,7 @@ from traitlets import Bool, Enum, Unicode
 
 from rootbound import paths
 from rootbound._stack import ensure_server
-from rootbound.discovery import Endpoint, find_endpoint, http_options
+from rootbound.discovery import Endpoint, find_endpoint, http_options, noted_endpoint
 from rootbound.errors import DiscoveryError, RootboundError
 
 __all__ = ["KernelRefusedError", "RootedProvisioner"]
@@ -192,12 +192,9 @@ class RootedProvisioner(KernelProvisionerBase):  # type: ignore[misc, unused-ign
             "batch": self.batch,
         }
         try:
-            endpoint = await asyncio.to_thread(_endpoint)
-            options = http_options(endpoint.url, REQUEST_TIMEOUT_S)
-            async with httpx.AsyncClient(**options) as client:
-                answer = await client.post(
-                    f"{endpoint.url}/api/kernels/", json=body, headers=endpoint.headers
-                )
+            answer = await self._post_to_noted(body)
+            if answer is None:
+                answer = await _post(await asyncio.to_thread(_endpoint), body)
         except RootboundError as error:
             raise KernelRefusedError(str(error), 503) from error
         except httpx.HTTPError as error:
@@ -208,12 +205,34 @@ class RootedProvisioner(KernelProvisionerBase):  # type: ignore[misc, unused-ign
             raise KernelRefusedError(str(detail), answer.status_code)
         return str(said["control"])
 
+    async def _post_to_noted(self, body: dict[str, Any]) -> httpx.Response | None:
+        """Ask the stack where it was noted to be; None when it has to be looked for.
+
+        To find out first whether it answers would take as long as to ask it.
+        """
+        noted = None if os.environ.get("ROOTBOUND_URL") else noted_endpoint(paths.state_dir())
+        if noted is None:
+            return None
+        try:
+            answer = await _post(noted, body)
+        except httpx.ConnectError:
+            return None
+        ours = answer.status_code == 201 or "problem+json" in answer.headers.get("Content-Type", "")
+        return answer if ours and answer.status_code != 401 else None
+
     def _jupyter_id(self) -> uuid.UUID:
         try:
             return uuid.UUID(str(self.kernel_id))
         except ValueError:
             # Any text may be an id; the folder of the kernel goes by a uuid.
             return uuid.uuid5(uuid.NAMESPACE_OID, str(self.kernel_id))
+
+
+async def _post(endpoint: Endpoint, body: dict[str, Any]) -> httpx.Response:
+    async with httpx.AsyncClient(**http_options(endpoint.url, REQUEST_TIMEOUT_S)) as client:
+        return await client.post(
+            f"{endpoint.url}/api/kernels/", json=body, headers=endpoint.headers
+        )
 
 
 def _endpoint() -> Endpoint:

@@ -106,9 +106,9 @@ def is_loopback(url: str) -> bool:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def _tls(encrypted: bool) -> ssl.SSLContext:
     """Return the one TLS context; reading the certificates costs more than a request."""
-    return httpx.create_ssl_context()
+    return httpx.create_ssl_context() if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def http_options(url: str, timeout: float) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def http_options(url: str, timeout: float) -> dict[str, Any]:
     """
     return {
         "timeout": timeout,
-        "verify": _tls(),
+        "verify": _tls(not url.startswith("http:")),
         # Proxies and .netrc of the environment have no business between us and this machine.
         "trust_env": not is_loopback(url),
         "headers": {"User-Agent": f"rootbound/{__version__}"},
@@ -452,6 +452,30 @@ def _closest(servers: list[_JupyterServer], cwd: Path) -> Endpoint | None:
             "their tokens."
         )
     return nearest[0].endpoint
+
+
+def noted_endpoint(home: Path) -> Endpoint | None:
+    """Return the headless stack as its state folder notes it, whether or not it answers now.
+
+    Parameters
+    ----------
+    home : Path
+        The state folder.
+
+    Returns
+    -------
+    Endpoint or None
+        None when there is no stack, or its version does not fit.
+    """
+    found = _read_stack(home)
+    try:
+        noted: Any = json.loads(paths.stack_file(home).read_text(encoding="utf-8"))
+        fits = version_refusal(str(noted.get("rootbound") or "")) is None
+    except (OSError, ValueError, AttributeError):
+        return None
+    if found is None or not fits:
+        return None
+    return Endpoint(*found, "headless", f"the headless stack in {home}", lambda: _read_stack(home))
 
 
 def _read_stack(home: Path) -> tuple[str, str] | None:
