@@ -160,9 +160,14 @@ class Execution:
     async def _tidy(self) -> None:
         """End every process of the run and let go of its folders."""
         if self.runner is not None:
-            await self.runner.close()
+            await self.runner.kill_all()
         if self._files is not None:
             self._files.close()
+
+    async def leave(self) -> None:
+        """Take down the wall, in which nothing of the run is left; no reader waits for it."""
+        if self.runner is not None:
+            await self.runner.close()
 
     # The steps
 
@@ -174,13 +179,15 @@ class Execution:
         repo = await open_repository(payload.repo_path)
         worktree, policy = await self._prepare(repo)
         self._announce(policy)
+        # The wall goes up while the rest is looked at.
+        runner = self._runner()
         walled = self.services.facts.wall is not None
         for remark in await asyncio.to_thread(remarks, policy, walled=walled):
             self.reporter.notice(remark)
         if self._resumed:
             self.reporter.notice("The LDA was restarted; the run goes on where it was.")
         key = self._key()
-        keeper = GateKeeper(policy, self._runner(), self.reporter, self._artifacts, payload.limits)
+        keeper = GateKeeper(policy, runner, self.reporter, self._artifacts, payload.limits)
         judge = Judge(self.services, payload, keeper, worktree)
         if record.stage in ("new", "install"):
             self._advance("install")

@@ -353,6 +353,52 @@ def _is_full(folder: Path) -> bool:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What git says of a folder in one look.
+
+    Attributes
+    ----------
+    git
+        The repository; its ``work_tree`` is ``None`` when it is bare.
+    head
+        The commit that is checked out; ``None`` where there is none yet.
+    branch
+        The branch that is checked out; ``None`` when none is.
+    """
+
+    git: Git
+    head: str | None
+    branch: str | None
+
+
+async def survey(path: Path) -> Survey | None:
+    """Look at the repository of the work tree whose top is ``path``.
+
+    Returns
+    -------
+    Survey or None
+        ``None`` when ``path`` is in no repository.
+
+    Raises
+    ------
+    GitError
+        When git is missing or does not end.
+    """
+    head = ["HEAD^{commit}", "--symbolic-full-name", "HEAD"]
+    code, bare, git_dir, common, rest = await _rev_parse(path, *head, "--show-toplevel")
+    if not common:
+        return None
+    commit, ref, top = [*rest.split("\n", 2), "", "", ""][:3]
+    known = re.fullmatch(r"[0-9a-f]{40,64}", commit) is not None
+    if not known:
+        # It failed there, before it came to the work tree.
+        code, *_, top = await _rev_parse(path, "--show-toplevel")
+    work_tree = Path(top) if code == 0 and bare != "true" and top else None
+    branch = ref.removeprefix("refs/heads/") if ref.startswith("refs/heads/") else None
+    return Survey(Git(Path(git_dir), work_tree, Path(common)), commit if known else None, branch)
+
+
 async def discover(path: Path) -> Git | None:
     """Find the git folder of the work tree whose top is ``path``.
 
@@ -366,17 +412,21 @@ async def discover(path: Path) -> Git | None:
     GitError
         When git is missing or does not end.
     """
-    argv = ["--path-format=absolute", "--is-bare-repository", "--git-dir", "--git-common-dir"]
-    # A repository of another owner is the backend's and the root rules' business.
-    found = await execute(
-        ["-c", "safe.directory=*", "rev-parse", *argv, "--show-toplevel"], cwd=path
-    )
-    bare, git_dir, common, top = [*found.text.split("\n", 3), "", "", "", ""][:4]
+    code, bare, git_dir, common, top = await _rev_parse(path, "--show-toplevel")
     if not common:
         return None
     # Without a work tree git says all but the last, and fails.
-    work_tree = Path(top) if found.code == 0 and bare != "true" and top else None
+    work_tree = Path(top) if code == 0 and bare != "true" and top else None
     return Git(Path(git_dir), work_tree, Path(common))
+
+
+async def _rev_parse(path: Path, *more: str) -> tuple[int, str, str, str, str]:
+    """Return git's exit code, whether it is bare, its folders, and what else was asked for."""
+    argv = ["--path-format=absolute", "--is-bare-repository", "--git-dir", "--git-common-dir"]
+    # A repository of another owner is the backend's and the root rules' business.
+    found = await execute(["-c", "safe.directory=*", "rev-parse", *argv, *more], cwd=path)
+    bare, git_dir, common, rest = [*found.text.split("\n", 3), "", "", "", ""][:4]
+    return found.code, bare, git_dir, common, rest
 
 
 async def user_identity(path: Path) -> Identity | None:

@@ -79,8 +79,7 @@ class Judge:
 
     async def gates(self, head: str) -> GateOutcome | None:
         """Run every gate on exactly the tree of ``head``; return the one that failed."""
-        await clean(self.worktree)
-        await self._renew_home()
+        await asyncio.gather(clean(self.worktree), self._renew_home())
         for name, command in gates_of(self.payload.commands):
             outcome = await self.keeper.run(name, command, head)
             if outcome.failure is not None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,19 +103,18 @@ async def merge(
     GitError
         When git itself fails.
     """
-    git, base_ref = repo.git, f"refs/heads/{plan.base_branch}"
-    tip, base = await asyncio.gather(
-        git.commit_of(f"refs/heads/{plan.branch}"), git.commit_of(base_ref)
-    )
-    if tip != plan.head:
-        raise MergeRefused("head-moved", await _where_head_is(git, plan, tip))
+    git = repo.git
+    refs = await _refs(git, plan)
+    if refs.tip != plan.head:
+        raise MergeRefused("head-moved", await _where_head_is(git, plan, refs.tip))
     for _ in range(_TRIES):
+        base = refs.base
         if base is None:
             raise _no_base(plan)
         fork, merged, checkout = await asyncio.gather(
             _fork(git, base, plan.head),
             _merge_tree(git, base, plan),
-            _checkout_of(git, plan.base_branch),
+            _known_checkout(repo, plan.base_branch, refs.checkout),
         )
         if fork == plan.head:
             return await _already_merged(git, base, plan.head)
@@ -124,10 +123,34 @@ async def merge(
             await _refuse_unsaved(git, base, commit, checkout.path, unsaved)
         if await _move(git, plan.base_branch, base, commit, checkout):
             return Merged(commit, base, fork == base)
-        base = await git.commit_of(base_ref)
+        refs = await _refs(git, plan)
     raise MergeRefused(
         "base-moved", f"The branch {plan.base_branch} keeps moving; try again in a moment."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Refs:
+    """Where the attempt's branch and its base are, and which folder has the base checked out."""
+
+    tip: str | None
+    base: str | None
+    checkout: str
+
+
+async def _refs(git: Git, plan: MergePlan) -> _Refs:
+    names = [f"refs/heads/{name}" for name in (plan.branch, plan.base_branch)]
+    # No branch has a blank in its name; a folder may have anything.
+    form = "%(refname) %(objectname) %(worktreepath)%00"
+    listed = await git.run("for-each-ref", f"--format={form}", *names)
+    found: dict[str, tuple[str, str]] = {}
+    for line in os.fsdecode(listed.stdout).split("\0"):
+        if line.strip("\n"):
+            name, commit, path = line.removeprefix("\n").split(" ", 2)
+            found[name] = (commit, path)
+    tip, _ = found.get(names[0], (None, ""))
+    base, checkout = found.get(names[1], (None, ""))
+    return _Refs(tip, base, checkout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +377,7 @@ async def _checkout_of(git: Git, branch: str) -> _Checkout | None:
     if found is None or found.work_tree is None:
         return _Checkout(path, None, dirty=False)
     status = await found.run(*_STATUS)
-    busy = next((what for name, what in _BUSY.items() if (found.git_dir / name).exists()), "")
+    busy = await asyncio.to_thread(_begun, found.git_dir)
     return _Checkout(path, found, dirty=bool(status.stdout), busy=busy)
 
 
@@ -363,6 +386,10 @@ _BUSY = {
     "rebase-apply": "an application of patches",
 }  # fmt: skip
 """What git keeps, while it is at something on the branch that is checked out."""
+
+
+def _begun(git_dir: Path) -> str:
+    return next((what for name, what in _BUSY.items() if (git_dir / name).exists()), "")
 
 
 def _rebasing(common_dir: Path, ref: str) -> _Checkout | None:
@@ -384,6 +411,20 @@ def _folder_of(git_dir: Path) -> Path:
         return Path((git_dir / "gitdir").read_text(encoding="utf-8").strip()).parent
     except (OSError, UnicodeDecodeError):
         return git_dir.parent
+
+
+async def _known_checkout(repo: Repository, branch: str, path: str) -> _Checkout | None:
+    """Look at the folder that is said to have ``branch`` checked out."""
+    own = repo.checkout.work_tree
+    if not path:
+        return await asyncio.to_thread(_rebasing, repo.git.common_dir, f"refs/heads/{branch}")
+    if own is None or await asyncio.to_thread(os.path.realpath, path) != str(repo.path):
+        # Another worktree, or a bare repository, of which git says this as well.
+        return await _checkout_of(repo.git, branch)
+    git = replace(repo.checkout)
+    status = await git.run(*_STATUS)
+    busy = await asyncio.to_thread(_begun, git.git_dir)
+    return _Checkout(own, git, dirty=bool(status.stdout), busy=busy)
 
 
 async def _where_checked_out(git: Git, branch: str) -> Path | None:

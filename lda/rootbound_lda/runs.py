@@ -246,6 +246,7 @@ class RunManager:
                 if not execution.suspended:
                     self._conclude(attempt)
             self.shipper.wake(attempt)
+            await execution.leave()
 
     def _conclude(self, attempt: str) -> None:
         """Note that a run is over; once its end is on the disk, that leaves at once."""

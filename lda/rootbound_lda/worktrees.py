@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from .git import Git, GitError, Identity, discover, user_identity
+from .git import Git, GitError, Identity, survey, user_identity
 
 BY_PRODUCTS: Final = (
     ".venv/",
@@ -57,10 +58,13 @@ class Repository:
         The top of the user's checkout, canonical.
     git
         Git on objects and refs, without a work tree.
+    checkout
+        Git on the user's own checkout.
     """
 
     path: Path
     git: Git
+    checkout: Git
     identity: Identity
     head_commit: str
     default_branch: str | None
@@ -97,20 +101,17 @@ async def open_repository(path: str) -> Repository:
         raise RepoRefused(
             "repo-odd-path", f"The path {str(folder)!r} holds a line break; rename the folder."
         )
-    found, identity = await asyncio.gather(discover(folder), user_identity(folder))
+    found, identity = await asyncio.gather(survey(folder), user_identity(folder))
     if found is None:
         raise RepoRefused(
             "repo-not-git", f"{path} is not in a git repository; run `git init` there first."
         )
-    if found.work_tree is None:
+    work_tree = found.git.work_tree
+    if work_tree is None:
         raise RepoRefused(
             "repo-bare", f"{path} is a bare repository; give a clone that has a work tree."
         )
-    git = Git(found.common_dir, None, found.common_dir)
-    own = Git(found.git_dir, None, found.common_dir)
-    said = await own.run("rev-parse", "HEAD^{commit}", "--symbolic-full-name", "HEAD", ok=(0, 128))
-    head, _, ref = said.text.partition("\n")
-    if said.code != 0:
+    if found.head is None:
         raise RepoRefused("repo-empty", f"{path} has no commit yet; commit something first.")
     if identity is None:
         raise RepoRefused(
@@ -118,9 +119,9 @@ async def open_repository(path: str) -> Repository:
             f"git does not know who commits in {path}; run `git config user.name` and "
             "`git config user.email` with your name and address there.",
         )
-    git.identity = identity
-    branch = ref.removeprefix("refs/heads/") if ref.startswith("refs/heads/") else None
-    return Repository(found.work_tree.resolve(), git, identity, head, branch)
+    common = found.git.common_dir
+    git = Git(common, None, common, identity=identity)
+    return Repository(work_tree.resolve(), git, found.git, identity, found.head, found.branch)
 
 
 def _folder(path: str) -> Path | None:
@@ -240,15 +241,32 @@ def _user_excludes() -> list[str]:
 async def remove_worktree(git: Git, path: Path) -> None:
     """Take a worktree away: renamed at once, deleted in the background, unknown to git."""
     trash = await asyncio.to_thread(_throw_away, path)
-    if trash is None and not (git.common_dir / "worktrees" / path.name).exists():
-        return
     if trash is not None:
         task = asyncio.create_task(asyncio.to_thread(delete_tree, trash))
         _DELETIONS.add(task)
         task.add_done_callback(_DELETIONS.discard)
-    # What `git worktree unlock` does; it is a file of git's documented layout.
-    (git.common_dir / "worktrees" / path.name / "locked").unlink(missing_ok=True)
-    await git.run("worktree", "prune", "--expire=now")
+    await asyncio.to_thread(_forget, git.common_dir / "worktrees" / path.name, path)
+
+
+def _forget(own: Path, path: Path) -> None:
+    """Do for one worktree what `git worktree prune` does, by git's documented layout.
+
+    Parameters
+    ----------
+    own
+        The worktree's folder in the common git folder.
+    path
+        Where the worktree was; a folder that belongs to another one is left alone.
+    """
+    try:
+        text = (own / "gitdir").read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return
+    if Path(text.rstrip("\n")) != path / ".git":
+        return
+    shutil.rmtree(own)
+    with contextlib.suppress(OSError):  # others are left
+        own.parent.rmdir()
 
 
 def _throw_away(path: Path) -> Path | None:
@@ -373,14 +391,36 @@ async def commit_all(worktree: Worktree, message: str) -> str | None:
     """
     git = worktree.git
     await git.run("add", "--all", *(_outside_nested(worktree) or ["--", "."]))
-    staged = await git.run("diff", "--cached", "--quiet", "--ignore-submodules=dirty", ok=(0, 1))
-    if staged.code == 0:
+    # A merge is committed even where it changes nothing, unless somebody looks.
+    if (git.git_dir / "MERGE_HEAD").exists() and await _nothing_staged(git):
         return None
-    await git.run(
+    made = await git.run(
         "commit", "--quiet", "--no-verify", "--no-gpg-sign", "--cleanup=verbatim", "--file=-",
-        stdin=message.encode("utf-8", "replace"),
+        stdin=message.encode("utf-8", "replace"), ok=(0, 1),
     )  # fmt: skip
-    return await git.commit_of("HEAD")
+    if made.code == 0:
+        return await asyncio.to_thread(_tip, worktree) or await git.commit_of("HEAD")
+    if await _nothing_staged(git):
+        return None
+    said = made.stderr.decode("utf-8", "replace").strip().splitlines()
+    raise GitError(f"git commit failed: {said[-1] if said else 'exit code 1'}", 1)
+
+
+async def _nothing_staged(git: Git) -> bool:
+    staged = await git.run("diff", "--cached", "--quiet", "--ignore-submodules=dirty", ok=(0, 1))
+    return staged.code == 0
+
+
+def _tip(worktree: Worktree) -> str | None:
+    """Read what a branch was just set to, where it lies in a file of its own; git need not run."""
+    ref = f"refs/heads/{worktree.branch}"
+    try:
+        if (worktree.git.git_dir / "HEAD").read_text(encoding="utf-8") != f"ref: {ref}\n":
+            return None
+        commit = (worktree.git.common_dir / ref).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return commit if re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", commit) else None
 
 
 async def clean(worktree: Worktree) -> None:

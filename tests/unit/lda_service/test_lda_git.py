@@ -343,6 +343,32 @@ async def test_merge_into_a_branch_that_is_not_checked_out(top: Path, tmp_path: 
     assert (top / "a.txt").read_text() == "dirty\n"
 
 
+async def test_merge_where_only_another_worktree_has_the_base(top: Path, tmp_path: Path) -> None:
+    """The project's own folder is a worktree of a bare repository, whose HEAD names the base."""
+    bare, here, there = tmp_path / "bare.git", tmp_path / "here", tmp_path / "with blank"
+    git(tmp_path, "clone", "-q", "--bare", str(top), str(bare))
+    git(bare, "worktree", "add", "-q", "-b", "side", str(here))
+    for name, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
+        git(here, "config", name, value)
+    repo, worktree = await started(here, tmp_path)
+    assert repo.default_branch == "side"
+    merged = await merge(repo, plan(await work(worktree)))
+    assert git(bare, "rev-parse", "main") == merged.merge_commit
+    git(bare, "worktree", "add", "-q", "--force", str(there), "main")
+    _, worktree = await started(here, tmp_path, "t2")
+    head = await work(worktree, "c.txt")
+    (there / "a.txt").write_text("mine\n")
+    with pytest.raises(MergeRefused, match="with blank has uncommitted changes"):
+        await merge(repo, plan(head, "t2"))
+    git(there, "checkout", "-q", "a.txt")
+    await merge(repo, plan(head, "t2"))
+    assert (there / "c.txt").exists()
+    # Taking one away leaves the other worktrees' places in the repository alone.
+    await remove_worktree(repo.git, worktree.path)
+    assert "worktrees/t2" not in git(bare, "worktree", "list")
+    assert str(there) in git(bare, "worktree", "list")
+
+
 async def test_merge_after_the_base_moved(top: Path, tmp_path: Path) -> None:
     repo, worktree = await started(top, tmp_path)
     head = await work(worktree)
