@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.conf import settings
 
 from rootbound_backend.hub_tokens import TokenRefusedError, hub_username, is_hub_token
@@ -345,4 +347,13 @@ def sign_lda_request(*, audience: str, method: str, target: str, body: bytes) ->
         "htu": target,
         "bsha": hashlib.sha256(body).hexdigest(),
     }
-    return jwt.encode(claims, lda_signing_key(), algorithm="EdDSA")
+    return jwt.encode(claims, _signing_key(lda_signing_key()), algorithm="EdDSA")
+
+
+@functools.lru_cache(maxsize=4)
+def _signing_key(pem: str) -> Ed25519PrivateKey:
+    """Read a private key, which takes longer than to sign with it."""
+    key = load_pem_private_key(pem.encode(), password=None)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise TypeError("The key for requests to LDAs is no Ed25519 key.")
+    return key

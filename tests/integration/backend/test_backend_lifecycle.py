@@ -9,7 +9,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 from django.core.management import call_command
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from rootbound_backend.apps.attempts import handover
@@ -415,3 +416,24 @@ def test_the_task_message_is_sent_only_after_the_commit(user, monkeypatch):
         create_attempt(user=user, task_id=task.pk)
         assert sent == []
     assert sent == ["attempts.tasks.start_attempt_task"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_attempt_runs_after_few_statements(user, client, lda, monkeypatch):
+    """Somebody waits: from the request to RUNNING each of them counts."""
+    monkeypatch.setattr(celery_app, "send_task", lambda name, **kw: None)
+    make_agent(user)
+    task = make_task(make_project(user))
+    with CaptureQueriesContext(connection) as posting:
+        answer = client.post(f"/api/tasks/{task.pk}/attempts/", {}, format="json")
+    made = answer.json()
+    # The user, the task with its lock and attempts, the agent, the disk, the attempt, its first
+    # event and the task again; two more around them.
+    assert len(posting) <= 9, posting.captured_queries
+    with CaptureQueriesContext(connection) as handing_over:
+        assert hand_over_attempt(made["id"]) is HandOver.STARTED
+    assert len(handing_over) <= 16, handing_over.captured_queries
+    kept = client.get(f"/api/attempts/{made['id']}/").json()
+    assert {**made, "status": "RUNNING"} == {
+        **kept, "started_at": None, "last_seq": 1,
+    }, "the answer is what a look at the attempt would have shown"  # fmt: skip

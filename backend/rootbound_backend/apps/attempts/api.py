@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,7 +25,7 @@ from rootbound_backend.apps.attempts.event_query import EventQuerySerializer, ev
 from rootbound_backend.apps.attempts.events import list_events
 from rootbound_backend.apps.attempts.ingest import decode_events, ingest_events
 from rootbound_backend.apps.attempts.places import place_of
-from rootbound_backend.apps.attempts.selectors import attempts_of_task, get_attempt
+from rootbound_backend.apps.attempts.selectors import attempts_of_task, get_attempt, just_made
 from rootbound_backend.apps.attempts.serializers import (
     ArtifactListSerializer,
     AttemptInputSerializer,
@@ -91,9 +91,13 @@ class TaskAttemptsView(UserView):
     def post(self, request: Request, task_id: uuid.UUID) -> Response:
         """Start an attempt."""
         user = current_user(request)
-        get_task(user=user, task_id=task_id)
-        fields = validated(AttemptInputSerializer, request.data)
+        try:
+            fields = validated(AttemptInputSerializer, request.data)
+        except (APIException, Problem):
+            get_task(user=user, task_id=task_id)  # of a task that is not there, only that is said
+            raise
         if fields.get("reference_paths") and isinstance(request.auth, KernelGrant):
+            get_task(user=user, task_id=task_id)
             # What an agent may read so, the kernel could read in the agent's work.
             raise PermissionDenied("A confined kernel cannot point an agent at further files.")
         attempt = create_attempt(
@@ -103,7 +107,7 @@ class TaskAttemptsView(UserView):
             agent_id=fields.get("agent_id"),
             version=fields.get("version"),
         )
-        return _answer(request, attempt.pk, 201)
+        return Response(AttemptSerializer(just_made(attempt)).data, status=201)
 
 
 class AttemptView(UserView):

@@ -10,11 +10,16 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F
 from django.db.models.fields.json import KT
 from django.utils import timezone
 
-from rootbound_backend.apps.attempts.models import Attempt, AttemptStatus, EventType
+from rootbound_backend.apps.attempts.models import (
+    LIVE_STATUSES,
+    Attempt,
+    AttemptStatus,
+    EventType,
+)
 from rootbound_backend.apps.attempts.transitions import append_event, lock_attempt, touch_task
 from rootbound_backend.apps.local_access.machine_selectors import Owners
 from rootbound_backend.apps.tasks.models import Task
@@ -24,7 +29,7 @@ __all__ = ["Place", "note_places", "queue"]
 
 _FACTS = (
     "pk", "task_id", "project_id", "owner_id", "repo_path", "config", "role", "provider",
-    "waiting_for", "queue_place", "next_try_at",
+    "waiting_for", "queue_place", "next_try_at", "status", "claimed_until",
 )  # fmt: skip
 
 
@@ -56,15 +61,15 @@ def queue(now: datetime | None = None) -> list[Place]:
     slip in while a more important one is about to start.
     """
     now = now or timezone.now()
-    rows = _rows(Q(status=AttemptStatus.QUEUED) & ~Q(claimed_until__gt=now))
-    load = _Load()
-    for row in _rows(
-        Q(status__in=[AttemptStatus.RUNNING, AttemptStatus.GATES])
-        | Q(status=AttemptStatus.QUEUED, claimed_until__gt=now)
-    ):
-        load.add(row)
+    load, waiting = _Load(), []
+    for row in _live_rows():
+        claimed = row["claimed_until"] is not None and row["claimed_until"] > now
+        if row["status"] == AttemptStatus.QUEUED and not claimed:
+            waiting.append(row)
+        else:
+            load.add(row)
     places = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(waiting, start=1):
         if row["next_try_at"] is not None and row["next_try_at"] > now:
             reason = "the local desktop agent did not answer; it is asked again shortly"
         else:
@@ -76,9 +81,10 @@ def queue(now: datetime | None = None) -> list[Place]:
     return places
 
 
-def _rows(which: Q) -> list[dict[str, Any]]:
+def _live_rows() -> list[dict[str, Any]]:
+    """Return what counts of every live attempt, the most urgent one first."""
     return list(
-        Attempt.objects.filter(which)
+        Attempt.objects.filter(status__in=LIVE_STATUSES)
         .annotate(
             project_id=F("task__project_id"),
             owner_id=F("task__project__owner_id"),

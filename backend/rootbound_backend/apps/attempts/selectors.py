@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from typing import Any
 
 from django.db.models import F, Prefetch, QuerySet
 
@@ -14,6 +15,7 @@ from rootbound_backend.problems import not_found
 __all__ = [
     "attempts_of_task",
     "get_attempt",
+    "just_made",
     "latest_attempts",
 ]
 
@@ -42,6 +44,14 @@ def get_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
     )
     if attempt is None:
         raise not_found("attempt")
+    return attempt
+
+
+def just_made(attempt: Attempt) -> Attempt:
+    """Return an attempt that was stored a moment ago with the same details, which are known."""
+    found: Any = attempt
+    found.project_id = attempt.task.project_id
+    found._prefetched_objects_cache = {"gates": Gate.objects.none()}
     return attempt
 
 

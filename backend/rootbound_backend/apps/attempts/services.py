@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max
+from django.db.models import Exists, OuterRef, Subquery
 from django.utils import timezone
 
 from rootbound_backend import queueing
@@ -26,11 +26,12 @@ from rootbound_backend.apps.attempts.places import place_of
 from rootbound_backend.apps.attempts.retention import refuse_when_full
 from rootbound_backend.apps.attempts.transitions import (
     append_event,
-    apply_task_transition,
     apply_transition,
+    follow_with_task,
     lock_attempt,
     move_locked_attempt,
     status_payload,
+    store_last_event,
 )
 from rootbound_backend.apps.tasks.models import Task, TaskStatus
 from rootbound_backend.apps.tasks.selectors import open_dependencies
@@ -100,15 +101,19 @@ def create_attempt(
     """
     try:
         with transaction.atomic():
-            task = (
+            task: Any = (
                 Task.objects.select_for_update(no_key=True, of=("self",))
                 .select_related("project")
+                .annotate(**_STANDING)
                 .filter(pk=task_id, project__owner=user)
                 .first()
             )
             if task is None:
                 raise not_found("task")
-            agent = check_startable(user=user, task=task, agent_id=agent_id, version=version)
+            agent = check_startable(
+                user=user, task=task, agent_id=agent_id, version=version,
+                has_active=task.has_active,
+            )  # fmt: skip
             warning = refuse_when_full(task.project)
             attempt = _insert(
                 task,
@@ -135,12 +140,22 @@ def _attempt_live() -> Problem:
     )
 
 
+# If another attempt was made while the task's lock was waited for, these do not know of it yet;
+# then the unique keys of attempts refuse this one.
+_OF_TASK = Attempt.objects.filter(task=OuterRef("pk"))
+_STANDING = {
+    "has_active": Exists(_OF_TASK.filter(status__in=ACTIVE_STATUSES)),
+    "highest_number": Subquery(_OF_TASK.order_by("-number").values("number")[:1]),
+}
+
+
 def check_startable(
     *,
     user: User,
     task: Task,
     agent_id: uuid.UUID | None = None,
     version: int | None = None,
+    has_active: bool | None = None,
 ) -> AgentProfile:
     """Return the agent that an attempt on a task would have.
 
@@ -154,19 +169,23 @@ def check_startable(
         Profile that was asked for; default the task's, else the owner's with the task's role.
     version
         The task's version that the caller saw; default whatever is there.
+    has_active
+        Whether an attempt on it is at work or in review; default it is looked up.
 
     Raises
     ------
     Problem
         404, 409 as for :func:`create_attempt`.
     """
-    _refuse_unready(task)
+    if has_active is None:
+        has_active = Attempt.objects.filter(task=task, status__in=ACTIVE_STATUSES).exists()
+    _refuse_unready(task, has_active=has_active)
     refuse_stale(task, version)
     return _agent_for(user=user, task=task, agent_id=agent_id)
 
 
-def _refuse_unready(task: Task) -> None:
-    if Attempt.objects.filter(task=task, status__in=ACTIVE_STATUSES).exists():
+def _refuse_unready(task: Task, *, has_active: bool) -> None:
+    if has_active:
         raise _attempt_live()
     if task.status == TaskStatus.DONE:
         raise Problem(
@@ -201,22 +220,21 @@ def _agent_for(*, user: User, task: Task, agent_id: uuid.UUID | None) -> AgentPr
     return agent_for_role(user=user, role=task.agent_role)
 
 
-def _insert(task: Task, agent: AgentProfile, paths: list[str], begin: dict[str, Any]) -> Attempt:
-    highest = Attempt.objects.filter(task=task).aggregate(top=Max("number"))["top"] or 0
+def _insert(task: Any, agent: AgentProfile, paths: list[str], begin: dict[str, Any]) -> Attempt:
     attempt_id = uuid.uuid4()
     attempt = Attempt.objects.create(
         id=attempt_id,
         task=task,
-        number=highest + 1,
+        number=(task.highest_number or 0) + 1,
+        last_seq=1,
         branch_name=f"attempt/{attempt_id}",
         agent=agent_snapshot(agent),
         commands=task.project.commands(),
         reference_paths=paths,
         **begin,
     )
-    append_event(attempt, EventType.STATUS, status_payload(attempt))
-    attempt.save(update_fields=["last_seq"])
-    apply_task_transition(task_id=task.pk, to=TaskStatus.IN_PROGRESS)
+    store_last_event(attempt, EventType.STATUS, status_payload(attempt))
+    follow_with_task(attempt)
     queueing.enqueue_on_commit(queueing.START_ATTEMPT, attempt_id)
     return attempt
 

@@ -35,10 +35,13 @@ __all__ = [
     "append_event",
     "apply_task_transition",
     "apply_transition",
+    "follow_with_task",
     "lock_attempt",
     "move_locked_attempt",
     "status_payload",
+    "store_last_event",
     "touch_task",
+    "touch_task_of",
 ]
 
 _A = AttemptStatus
@@ -64,6 +67,9 @@ TASK_TRANSITIONS: dict[str, frozenset[str]] = {
     _T.REVIEW: frozenset({_T.DONE, _T.TODO, _T.IN_PROGRESS}),
     _T.DONE: frozenset({_T.TODO}),
 }
+
+_HEARD_BY_DEPENDANTS = (_T.TODO, _T.DONE)
+"""DONE can only be left for TODO, so these two are all that dependants hear of."""
 
 
 class IllegalTransitionError(Problem):
@@ -179,7 +185,7 @@ def move_locked_attempt(
         attempt.lease_expires_at = None
         attempt.claimed_until = None
         queueing.enqueue_on_commit(queueing.SWEEP_QUEUED)
-    _follow_with_task(attempt)
+    follow_with_task(attempt)
     announce_attempt(attempt.pk)
 
 
@@ -200,6 +206,11 @@ def status_payload(attempt: Attempt) -> dict[str, Any]:
 def append_event(attempt: Attempt, type_: str, payload: dict[str, Any]) -> None:
     """Store one event of ours; the caller holds the row lock and saves the attempt."""
     attempt.last_seq += 1
+    store_last_event(attempt, type_, payload)
+
+
+def store_last_event(attempt: Attempt, type_: str, payload: dict[str, Any]) -> None:
+    """Store the event that an attempt's `last_seq` counts already."""
     AttemptEvent.objects.create(
         attempt_id=attempt.pk,
         seq=attempt.last_seq,
@@ -224,7 +235,7 @@ def apply_task_transition(*, task_id: uuid.UUID, to: str) -> Task:
         if task.status != to:
             if to not in TASK_TRANSITIONS[task.status]:
                 raise IllegalTransitionError("task", task.status, to)
-            if to in (_T.TODO, _T.DONE) or task.status == _T.DONE:
+            if to in _HEARD_BY_DEPENDANTS:
                 # What the board says of the tasks that wait for this one changes too.
                 waiting = Task.objects.filter(
                     project_id=task.project_id, dependencies__contains=[str(task.pk)]
@@ -244,6 +255,12 @@ def touch_task(task: Task) -> None:
     announce_project(task.project_id)
 
 
+def touch_task_of(attempt: Attempt) -> None:
+    """Note the same of an attempt's task, which need not be locked."""
+    Task.objects.filter(pk=attempt.task_id).update(revision=F("revision") + 1)
+    announce_project(attempt.task.project_id)
+
+
 _TASK_FOR_ATTEMPT: dict[str, str] = {
     _A.QUEUED: _T.IN_PROGRESS,
     _A.RUNNING: _T.IN_PROGRESS,
@@ -254,6 +271,24 @@ _TASK_FOR_ATTEMPT: dict[str, str] = {
 }
 
 
-def _follow_with_task(attempt: Attempt) -> None:
-    """Bring the task where its only active attempt now is."""
-    apply_task_transition(task_id=attempt.task_id, to=_TASK_FOR_ATTEMPT[attempt.status])
+def follow_with_task(attempt: Attempt) -> None:
+    """Bring the task where its only active attempt now is.
+
+    Raises
+    ------
+    IllegalTransitionError
+        When the machine has no such move.
+    """
+    to = _TASK_FOR_ATTEMPT[attempt.status]
+    if to in _HEARD_BY_DEPENDANTS or not _move_in_place(attempt.task, to):
+        apply_task_transition(task_id=attempt.task_id, to=to)
+
+
+def _move_in_place(task: Task, to: str) -> bool:
+    """Move a task that need not be looked at: the statement itself keeps to the legal moves."""
+    legal = [to, *(before for before, after in TASK_TRANSITIONS.items() if to in after)]
+    rows = Task.objects.filter(pk=task.pk, status__in=legal)
+    if not rows.update(status=to, revision=F("revision") + 1):
+        return False
+    announce_project(task.project_id)
+    return True

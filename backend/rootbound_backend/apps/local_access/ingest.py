@@ -231,8 +231,12 @@ def _generation(grant: IngestGrant) -> int:
 
 
 def _lock_watermark(run_id: uuid.UUID) -> AuditWatermark:
-    AuditWatermark.objects.bulk_create([AuditWatermark(run_id=run_id)], ignore_conflicts=True)
-    return AuditWatermark.objects.select_for_update(no_key=True).get(pk=run_id)
+    rows = AuditWatermark.objects.select_for_update(no_key=True).filter(pk=run_id)
+    mark = rows.first()
+    if mark is None:
+        AuditWatermark.objects.bulk_create([AuditWatermark(run_id=run_id)], ignore_conflicts=True)
+        mark = rows.get()
+    return mark
 
 
 def _advance(mark: AuditWatermark, grant: IngestGrant, new: list[AuditEntryIn]) -> None:
