@@ -26,6 +26,7 @@ __all__ = [
     "attempt_group",
     "hear",
     "ignore",
+    "is_heard",
     "project_group",
 ]
 
@@ -39,8 +40,8 @@ LOCAL_FIRST_S = 0.005
 PROCESS = uuid.uuid4().hex
 """Names this process in announcements, so that its readers pass over the echo."""
 
-Listener = Callable[[float], None]
-"""Takes the moment of an announcement, in seconds since the epoch, on any thread."""
+Listener = Callable[[float, object], None]
+"""Takes the moment of an announcement, in seconds since the epoch, and its news, on any thread."""
 
 _listeners: dict[str, frozenset[Listener]] = {}
 _listeners_lock = threading.Lock()
@@ -58,6 +59,11 @@ def ignore(group: str, listener: Listener) -> None:
         left = _listeners.pop(group, frozenset()) - {listener}
         if left:
             _listeners[group] = left
+
+
+def is_heard(group: str) -> bool:
+    """Return whether somebody in this process listens to a group."""
+    return group in _listeners
 
 
 def attempt_group(attempt_id: uuid.UUID | str) -> str:
@@ -78,11 +84,11 @@ class _Announcer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due: set[str] = set()
 
-    def send(self, group: str) -> None:
+    def send(self, group: str, news: object = None) -> None:
         at = time.time()
         listeners = _listeners.get(group, ())
         for listener in listeners:
-            listener(at)
+            listener(at, news)
         # Whom this process serves itself is not to wait for the rest of the work.
         delay_s = LOCAL_FIRST_S if listeners else 0.0
         asyncio.run_coroutine_threadsafe(self._send(group, at, delay_s), self._running_loop())
@@ -114,9 +120,18 @@ class _Announcer:
 _announcer = _Announcer()
 
 
-def announce_attempt(attempt_id: uuid.UUID) -> None:
-    """Wake the readers of an attempt's stream once the running transaction has committed."""
-    transaction.on_commit(lambda: _announcer.send(attempt_group(attempt_id)), robust=True)
+def announce_attempt(attempt_id: uuid.UUID, news: object = None) -> None:
+    """Wake the readers of an attempt's stream once the running transaction has committed.
+
+    Parameters
+    ----------
+    attempt_id
+        The attempt.
+    news
+        What was stored, as its readers would find it; those of this process need not look then.
+        Default None: they have to.
+    """
+    transaction.on_commit(lambda: _announcer.send(attempt_group(attempt_id), news), robust=True)
 
 
 def announce_project(project_id: uuid.UUID) -> None:

@@ -39,6 +39,7 @@ from rootbound_backend.authentication import user_for_websocket  # noqa: E402
 from rootbound_backend.mcp.server import PATH as MCP_PATH  # noqa: E402
 from rootbound_backend.mcp.server import McpEndpoint  # noqa: E402
 from rootbound_backend.pacing import paced  # noqa: E402
+from rootbound_backend.reporting import EventsEndpoint  # noqa: E402
 from rootbound_backend.websockets import CLOSE_NOT_FOUND, run_in_db  # noqa: E402
 
 __all__ = ["application"]
@@ -78,6 +79,11 @@ def _part_with_lost_connection() -> None:
         if not ready.poll(0) or connection.is_usable():
             return
     connection.close()
+
+
+def _with_connection(work: Callable[..., Any], *args: Any) -> Any:
+    _part_with_lost_connection()
+    return work(*args)
 
 
 class LaneHandler(ASGIHandler):
@@ -135,6 +141,16 @@ class LaneHandler(ASGIHandler):
             await asyncio.gather(sending, leaving, return_exceptions=True)
             await sync_to_async(response.close)()
 
+    async def on_lane(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Call a function on the least busy lane."""
+        lane = min(self._lanes, key=lambda one: one.busy)
+        lane.busy += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(lane.executor, _with_connection, work, *args)
+        finally:
+            lane.busy -= 1
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request on the least busy lane."""
         lane = min(self._lanes, key=lambda one: one.busy)
@@ -185,11 +201,12 @@ MACHINE_PATH = "/ws/machine/"
 
 _api = LaneHandler()
 _mcp = McpEndpoint(_api)
+_events = EventsEndpoint(_api, _api.on_lane)
 
 
 async def _http(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve MCP on its own path, everything else by Django."""
-    await (_mcp if scope["path"] == MCP_PATH else _api)(scope, receive, send)
+    """Serve MCP on its own path, a run's events the short way, everything else by Django."""
+    await (_mcp if scope["path"] == MCP_PATH else _events)(scope, receive, send)
 
 
 async def _websocket(scope: Scope, receive: Receive, send: Send) -> None:

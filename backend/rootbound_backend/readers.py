@@ -89,15 +89,19 @@ class SharedReader(ABC):
         """Wait until the first look."""
         await self._ready.wait()
 
-    def _woken(self, at: float) -> None:
+    def told(self, news: object) -> None:  # noqa: B027 - most readers find out for themselves
+        """Take what an announcement carried, None for nothing; a look follows."""
+
+    def _woken(self, at: float, news: object) -> None:
         """Take an announcement of this process, on whichever thread it was made."""
         # A loop that was closed meanwhile has nobody to wake.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._wake_up, at)
+            self._loop.call_soon_threadsafe(self._wake_up, at, news)
 
-    def _wake_up(self, at: float | None) -> None:
+    def _wake_up(self, at: float | None, news: object = None) -> None:
         if self.announced_at is None:
             self.announced_at = at
+        self.told(news)
         self._wake.set()
 
     async def _listen(self) -> None:

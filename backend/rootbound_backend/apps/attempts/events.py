@@ -13,7 +13,15 @@ from django.db import connection
 
 from rootbound_backend.apps.attempts.models import TERMINAL_STATUSES, Attempt
 
-__all__ = ["MAX_PAGE", "PAGE_CHARS", "EventFilter", "EventPage", "list_events", "read_stream"]
+__all__ = [
+    "MAX_PAGE",
+    "PAGE_CHARS",
+    "EventFilter",
+    "EventPage",
+    "list_events",
+    "page_of",
+    "read_stream",
+]
 
 MAX_PAGE = 1000
 PAGE_CHARS = 1024 * 1024
@@ -99,6 +107,20 @@ class EventList:
     events: list[tuple[int, str]] = field(default_factory=list)
     next: int | None = None
     previous: int | None = None
+
+
+def page_of(rows: Sequence[tuple[Any, ...]]) -> EventPage:
+    """Return the page that was just stored, from rows of the attempt's standing and an event each.
+
+    Parameters
+    ----------
+    rows
+        ``status``, ``last_seq``, ``first_seq`` and ``created_at`` of the attempt, then ``seq``,
+        ``timestamp``, ``type`` and payload as text of the event; in order, and at least one.
+    """
+    status, last_seq, first_seq, created_at = rows[0][:4]
+    events = [(row[4], _encoded(*row[4:])) for row in rows]
+    return EventPage(status, last_seq, events, first_seq, created_at)
 
 
 def read_stream(

@@ -19,6 +19,9 @@ PAGE = 250
 TAIL_S = 1.0
 """How often to look without an announcement, in seconds."""
 
+MAX_TOLD = 32
+"""Pages that wait to be taken in; when there are more, the database is read."""
+
 KEPT_EVENTS = 2000
 KEPT_CHARS = 4 * 1024 * 1024
 
@@ -48,6 +51,8 @@ class StreamHub(SharedReader):
         self._created_at: datetime | None = None
         self._kept: deque[tuple[int, str]] = deque()
         self._kept_chars = 0
+        self._told: deque[EventPage] = deque()
+        self._has_to_read = True
 
     @property
     def group(self) -> str:
@@ -78,12 +83,42 @@ class StreamHub(SharedReader):
         )
         return page
 
+    def told(self, news: object) -> None:
+        """Take events that this process has just stored, so that they need not be read again."""
+        if isinstance(news, EventPage) and len(self._told) < MAX_TOLD:
+            self._told.append(news)
+        else:
+            self._has_to_read = True
+
+    def _next_told(self) -> EventPage | None:
+        """Return the next page that was told of, None when only the database knows how to go on."""
+        while self._told and not self._has_to_read:
+            page = self._told.popleft()
+            if page.events[0][0] == self.last_seq + 1:
+                return page
+            if page.last_seq > self.last_seq:
+                break  # what lies between is told by nobody
+        # All that was told so far is committed, so a look from now on sees it.
+        self._told.clear()
+        self._has_to_read = False
+        return None
+
     async def look(self) -> bool:
         """Take in the next page; return whether there is more at once."""
+        told = self._next_told()
+        if told is not None:
+            async with self.news:
+                self._take(told, first=False)
+                self.news.notify_all()
+            return bool(self._told)
         # At the start only where the stream ends: each socket catches up by itself.
         first = self._created_at is None
         after, limit = (0, 0) if first else (self.last_seq, PAGE)
-        page = await self._read(after, limit)
+        try:
+            page = await self._read(after, limit)
+        except Exception:
+            self._has_to_read = True
+            raise
         async with self.news:
             if page is None:
                 self.gone = True

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from rootbound_backend import metrics
-from rootbound_backend.announce import announce_attempt
+from rootbound_backend.announce import announce_attempt, attempt_group, is_heard
 from rootbound_backend.apps.attempts.event_reports import (
     CommitReport,
     DiffReport,
@@ -23,6 +23,7 @@ from rootbound_backend.apps.attempts.event_reports import (
     UsageReport,
 )
 from rootbound_backend.apps.attempts.event_rows import EventRow, copy_events
+from rootbound_backend.apps.attempts.events import page_of
 from rootbound_backend.apps.attempts.failures import Failure
 from rootbound_backend.apps.attempts.models import (
     LIVE_STATUSES,
@@ -38,9 +39,8 @@ from rootbound_backend.apps.attempts.transitions import (
     lock_attempt,
     move_locked_attempt,
     status_payload,
-    touch_task,
+    touch_task_of,
 )
-from rootbound_backend.apps.tasks.models import Task
 from rootbound_backend.bodies import RowDecoders
 from rootbound_backend.problems import Problem
 from rootbound_backend.wire import decode_part, refusing_unstorable
@@ -123,20 +123,24 @@ UPDATE attempts_attempt SET
     event_bytes = event_bytes + %(bytes)s, lease_expires_at = %(lease)s
 WHERE id = %(id)s AND lease_generation = %(generation)s AND last_source_seq = %(first)s - 1
     AND status IN ('RUNNING', 'GATES') AND handed_over_at IS NOT NULL
-RETURNING last_seq - %(count)s AS base, created_at
+RETURNING last_seq - %(count)s AS base, created_at, status, last_seq, first_seq
 """
 
-# The same with the events themselves: one round trip, and a transaction by itself.
+# The same with the events themselves: one round trip, and a transaction by itself. It answers with
+# what a reader of the stream would find.
 _TAKE_FEW = (
     "WITH taken AS ("
     + _TAKE
-    + """)
+    + """), stored AS (
 INSERT INTO attempts_attemptevent
     (attempt_id, seq, "timestamp", type, payload, attempt_created_at)
 SELECT %(id)s, taken.base + event.place, event.moment, event.type, event.payload::jsonb,
     taken.created_at
 FROM taken, unnest(%(moments)s::timestamptz[], %(types)s::text[], %(payloads)s::text[])
     WITH ORDINALITY AS event (moment, type, payload, place)
+RETURNING seq, "timestamp", type, CASE WHEN %(heard)s THEN payload::text END AS body)
+SELECT taken.status, taken.last_seq, taken.first_seq, taken.created_at, stored.*
+FROM taken, stored ORDER BY stored.seq
 """
 )
 
@@ -277,22 +281,30 @@ def _take_plain(attempt_id: uuid.UUID, batch: EventBatch, size: int) -> bool:
         "last": events[-1].seq, "count": len(events), "bytes": size,
         "lease": timezone.now() + timedelta(seconds=LEASE_S),
     }  # fmt: skip
-    taken = _store_few if len(events) <= FEW else _store_many
-    if not taken(attempt_id, batch, facts):
+    if len(events) <= FEW:
+        return _store_few(attempt_id, batch, facts)
+    if not _store_many(attempt_id, batch, facts):
         return False
     announce_attempt(attempt_id)
     return True
 
 
 def _store_few(attempt_id: uuid.UUID, batch: EventBatch, facts: dict[str, Any]) -> bool:
+    heard = is_heard(attempt_group(attempt_id))
     facts |= {
+        "heard": heard,
         "moments": [event.timestamp for event in batch.events],
         "types": [event.type for event in batch.events],
         "payloads": [payload.decode() for payload in batch.payloads],
     }
     with refusing_unstorable(), connection.cursor() as cursor:
         cursor.execute(_TAKE_FEW, facts)
-        return bool(cursor.rowcount)
+        rows = cursor.fetchall()
+    if not rows:
+        return False
+    # Readers of this process are handed what they would have to read.
+    announce_attempt(attempt_id, page_of(rows) if heard else None)
+    return True
 
 
 def _store_many(attempt_id: uuid.UUID, batch: EventBatch, facts: dict[str, Any]) -> bool:
@@ -302,7 +314,7 @@ def _store_many(attempt_id: uuid.UUID, batch: EventBatch, facts: dict[str, Any])
             taken = cursor.fetchone()
         if taken is None:
             return False
-        base, created_at = taken
+        base, created_at = taken[:2]
         rows = (
             (seq, event.timestamp, event.type, payload)
             for seq, (event, payload) in enumerate(
@@ -360,9 +372,7 @@ class _Application:
             attempt.lease_expires_at = now + timedelta(seconds=LEASE_S)
         attempt.save()
         if self.board_changed:
-            task = Task.objects.select_for_update(no_key=True).get(pk=attempt.task_id)
-            touch_task(task)
-            task.save(update_fields=["revision"])
+            touch_task_of(attempt)
 
     def _store(
         self, event: EventIn, payload: dict[str, Any] | None, type_: str | None = None
@@ -410,8 +420,11 @@ class _Application:
             "log_artifact": report.log_artifact,
             "flaky": report.flaky,
         }
-        Gate.objects.update_or_create(
-            attempt=self.attempt, name=report.name, commit=report.commit, defaults=facts
+        Gate.objects.bulk_create(
+            [Gate(attempt=self.attempt, name=report.name, commit=report.commit, **facts)],
+            update_conflicts=True,
+            unique_fields=["attempt", "name", "commit"],
+            update_fields=list(facts),
         )
         self.attempt.exit_code = report.exit_code
         self.board_changed = True
