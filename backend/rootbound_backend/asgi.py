@@ -39,7 +39,7 @@ from rootbound_backend.authentication import user_for_websocket  # noqa: E402
 from rootbound_backend.mcp.server import PATH as MCP_PATH  # noqa: E402
 from rootbound_backend.mcp.server import McpEndpoint  # noqa: E402
 from rootbound_backend.pacing import paced  # noqa: E402
-from rootbound_backend.reporting import EventsEndpoint  # noqa: E402
+from rootbound_backend.reporting import ReportsEndpoint  # noqa: E402
 from rootbound_backend.websockets import CLOSE_NOT_FOUND, run_in_db  # noqa: E402
 
 __all__ = ["application"]
@@ -201,12 +201,12 @@ MACHINE_PATH = "/ws/machine/"
 
 _api = LaneHandler()
 _mcp = McpEndpoint(_api)
-_events = EventsEndpoint(_api, _api.on_lane)
+_reports = ReportsEndpoint(_api, _api.on_lane)
 
 
 async def _http(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve MCP on its own path, a run's events the short way, everything else by Django."""
-    await (_mcp if scope["path"] == MCP_PATH else _events)(scope, receive, send)
+    """Serve MCP on its own path, a run's reports the short way, everything else by Django."""
+    await (_mcp if scope["path"] == MCP_PATH else _reports)(scope, receive, send)
 
 
 async def _websocket(scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from . import worktrees
 from .git import Git, GitError, RepositoryLocks, discover
 from .records import RunRecord
+from .removal import remove_worktree
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ async def remove(record: RunRecord, path: Path, locks: RepositoryLocks) -> bool:
         repo = await worktrees.open_repository(record.repo_path)
         async with locks(repo.git.common_dir):
             if record.merged:
-                await worktrees.remove_worktree(repo.git, path)
+                await remove_worktree(repo.git, path)
             else:
                 await worktrees.discard(
                     repo.git, path, attempt_id=attempt, branch=f"attempt/{attempt}"

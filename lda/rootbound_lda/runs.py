@@ -24,6 +24,7 @@ from .merging import Merged, MergePlan, MergeRefused, Preview, merge, preview
 from .notebook_diff import by_cell
 from .outbox import Owner, now
 from .records import MAX_RESUMES, RunRecord, load_payload, save_payload
+from .removal import empty_trash, remove_worktree
 from .reports import Reporter, RunAudit
 from .sandbox import recover
 from .services import Services
@@ -124,7 +125,7 @@ class RunManager:
                 log.exception("%s cannot be read; the run is not known any more", path)
                 continue
             self._records[record.attempt_id] = record
-        worktrees.empty_trash(self._services.config.worktrees)
+        empty_trash(self._services.config.worktrees)
 
     async def _bury(self, record: RunRecord, why: str) -> None:
         record.state, record.failure = "FAILED", "LDA_LOST"
@@ -419,7 +420,7 @@ class RunManager:
             async with self._services.locks(repo.git.common_dir):
                 unsaved = self._services.unsaved.paths(record.user_id)
                 merged = await merge(repo, plan, unsaved)
-                await worktrees.remove_worktree(repo.git, self._services.config.worktrees / attempt)
+                await remove_worktree(repo.git, self._services.config.worktrees / attempt)
             record.merged = True
             await asyncio.to_thread(self._save, record)
             return merged

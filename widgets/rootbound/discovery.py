@@ -457,15 +457,7 @@ def _closest(servers: list[_JupyterServer], cwd: Path) -> Endpoint | None:
 def noted_endpoint(home: Path) -> Endpoint | None:
     """Return the headless stack as its state folder notes it, whether or not it answers now.
 
-    Parameters
-    ----------
-    home : Path
-        The state folder.
-
-    Returns
-    -------
-    Endpoint or None
-        None when there is no stack, or its version does not fit.
+    None when there is no stack, or its version does not fit.
     """
     found = _read_stack(home)
     try:

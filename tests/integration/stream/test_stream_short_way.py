@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import uuid
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
@@ -17,9 +18,16 @@ from rootbound_backend.apps.attempts.models import Attempt
 from rootbound_backend.apps.attempts.transitions import apply_transition
 from rootbound_backend.asgi import application
 from rootbound_backend.tokens import issue_ingest_token
-from tests.integration.backend.backend_support import event, make_attempt, post_events, status
+from tests.integration.backend.backend_support import (
+    audit_chain,
+    event,
+    make_attempt,
+    post_events,
+    status,
+)
 from tests.integration.backend.test_backend_sockets import events_until, frame, in_thread, opened
 
+AUDIT = "/api/audit/ingest/"
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.asyncio]
 
 
@@ -36,11 +44,13 @@ def bearer(attempt: Attempt, generation: int = 1) -> bytes:
     return f"Bearer {token}".encode()
 
 
-async def post(attempt: Attempt, *parts: bytes, **headers: bytes) -> tuple[int, dict]:
+async def post(
+    attempt: Attempt, *parts: bytes, path: str = "", **headers: bytes
+) -> tuple[int, dict]:
     given = {"authorization": await in_thread(bearer, attempt), **headers}
     scope = {
         "type": "http", "http_version": "1.1", "method": "POST", "query_string": b"",
-        "path": f"/api/attempts/{attempt.pk}/events/",
+        "path": path or f"/api/attempts/{attempt.pk}/events/",
         "headers": [(n.replace("_", "-").encode(), v) for n, v in given.items()],
     }  # fmt: skip
     communicator = ApplicationCommunicator(application, scope)
@@ -53,6 +63,12 @@ async def post(attempt: Attempt, *parts: bytes, **headers: bytes) -> tuple[int, 
     return start["status"], json.loads(body["body"])
 
 
+def audit(attempt: Attempt, *entries: dict) -> bytes:
+    run = str(attempt.pk)
+    document = {"run_id": run, "attempt_id": run, "lease_generation": 1, "entries": entries}
+    return json.dumps(document).encode()
+
+
 def batch(*events: dict, generation: int = 1) -> bytes:
     return json.dumps({"lease_generation": generation, "events": events}).encode()
 
@@ -61,8 +77,10 @@ async def test_the_short_way_stores_what_is_plain_and_leaves_all_else_to_the_vie
     attempt, monkeypatch
 ):
     taken = []
-    store = reporting._store
-    monkeypatch.setattr(reporting, "_store", lambda *args: taken.append(store(*args)) or taken[-1])
+    stored = reporting._stored
+    monkeypatch.setattr(
+        reporting, "_stored", lambda *args: taken.append(stored(*args)) or taken[-1]
+    )
     body = batch(event(2), event(3))
     assert await post(attempt, body[:40], body[40:]) == (200, {"seq": 3})
     assert await post(attempt, body) == (200, {"seq": 3}), "the same again changes nothing"
@@ -88,8 +106,25 @@ async def test_the_short_way_stores_what_is_plain_and_leaves_all_else_to_the_vie
     parts = [long[at : at + 50_000] for at in range(0, len(long), 50_000)]
     assert await post(attempt, *parts) == (200, {"seq": 46})
     assert len(taken) == 8
-    stored = await in_thread(reads.read_stream, attempt.pk, 0)
-    assert [seq for seq, _ in stored.events] == list(range(1, stored.last_seq + 1))
+    page = await in_thread(reads.read_stream, attempt.pk, 0)
+    assert [seq for seq, _ in page.events] == list(range(1, page.last_seq + 1))
+
+
+async def test_audit_entries_take_the_short_way_too(attempt, monkeypatch):
+    taken = []
+    stored = reporting._stored
+    monkeypatch.setattr(
+        reporting, "_stored", lambda *args: taken.append(stored(*args)) or taken[-1]
+    )
+    entries = audit_chain(2)
+    assert await post(attempt, audit(attempt, *entries), path=AUDIT) == (200, {"seq": 2})
+    assert await post(attempt, audit(attempt, *entries), path=AUDIT) == (200, {"seq": 2})
+    gap = {**entries[1], "seq": 9}
+    status_code, said = await post(attempt, audit(attempt, gap), path=AUDIT)
+    assert (status_code, said["code"], said["expected_seq"]) == (409, "sequence-gap", 3)
+    other = json.dumps({"run_id": str(uuid.uuid4()), "lease_generation": 1, "entries": []})
+    assert (await post(attempt, other.encode(), path=AUDIT))[0] == 404
+    assert taken == [2, 2, None, None]
 
 
 async def test_what_this_process_stores_is_not_read_again_to_be_delivered(attempt, monkeypatch):

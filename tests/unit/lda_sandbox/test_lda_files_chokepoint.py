@@ -57,6 +57,7 @@ ALLOWED = {
     "leavings.py": "a run's artifacts in the state folder, by a plain name and never by a link",
     "branches.py": "a temporary worktree in the state folder",
     "worktrees.py": "the worktree's folder as a whole, and git's own files of it",
+    "removal.py": "the same",
     "agent/journal.py": "the run's journal",
 }  # fmt: skip
 # Single calls in modules that may not do so otherwise: all on the state folder.

@@ -12,6 +12,7 @@ import pytest
 from rootbound_lda.diffs import diff
 from rootbound_lda.git import Git, GitError, discover
 from rootbound_lda.merging import MergePlan, MergeRefused, merge
+from rootbound_lda.removal import delete_tree, remove_worktree
 from rootbound_lda.worktrees import (
     RepoRefused,
     Repository,
@@ -19,11 +20,9 @@ from rootbound_lda.worktrees import (
     add_worktree,
     clean,
     commit_all,
-    delete_tree,
     discard,
     exclude_untracked,
     open_repository,
-    remove_worktree,
     resolve_base,
 )
 

@@ -412,14 +412,8 @@ class _Application:
             self.board_changed = True
 
     def _gate(self, report: GateReport) -> None:
-        facts = {
-            "command": report.command,
-            "exit_code": report.exit_code,
-            "duration_s": report.duration_s,
-            "log_digest": report.log_digest,
-            "log_artifact": report.log_artifact,
-            "flaky": report.flaky,
-        }
+        names = ("command", "exit_code", "duration_s", "log_digest", "log_artifact", "flaky")
+        facts = {name: getattr(report, name) for name in names}
         Gate.objects.bulk_create(
             [Gate(attempt=self.attempt, name=report.name, commit=report.commit, **facts)],
             update_conflicts=True,

@@ -50,7 +50,12 @@ def get_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
 def just_made(attempt: Attempt) -> Attempt:
     """Return an attempt that was stored a moment ago with the same details, which are known."""
     found: Any = attempt
-    found.project_id = attempt.task.project_id
+    task = attempt.task
+    found.project_id, found.task_version, found.task_title = (
+        task.project_id,
+        task.version,
+        task.title,
+    )
     found._prefetched_objects_cache = {"gates": Gate.objects.none()}
     return attempt
 
