@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from .git import Git, GitError, Identity, survey, user_identity
 from .removal import remove_worktree
