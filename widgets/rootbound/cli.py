@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from rootbound import cli_completion, cli_logs, paths
+from rootbound import cli_agents, cli_completion, cli_logs, paths
 from rootbound._version import __version__
 from rootbound.cli_common import CommandError, Parser, Subparsers
 from rootbound.errors import RootboundError
@@ -123,6 +123,11 @@ def add_parser(subparsers: Subparsers) -> None:
     up.add_argument("--json", action="store_true", help="print the result as JSON")
     up.add_argument("--with-pid", type=int, metavar="PID", help="stop when this process ends")
     up.add_argument("--timeout", type=float, default=180, metavar="S", help="seconds (default 180)")
+    up.add_argument(
+        "--ask-key",
+        metavar="NAME",
+        help="ask for this key and start the services anew with it, such as GLM_API_KEY",
+    )
     up.set_defaults(run=_up)
 
     down = subparsers.add_parser("down", help="stop the services")
@@ -211,6 +216,10 @@ def _module(name: str) -> Any:
 def _up(options: argparse.Namespace) -> int:
     api = _module("api")
     try:
+        if options.ask_key:
+            # Services that run already keep the environment they were started in.
+            os.environ[options.ask_key] = cli_agents.ask_for_key(options.ask_key)
+            api.down(None, progress=lambda text: _say(text, sys.stderr))
         info: StackInfo = api.start(
             None,
             stop_with_pid=options.with_pid,

@@ -14,7 +14,7 @@ from rootbound.cli_common import CommandError, Subparsers, add_verb
 if TYPE_CHECKING:
     from rootbound.client import Client
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "ask_for_key"]
 
 SERVICE = "rootbound"
 """Name in the OS keyring under which the Local Desktop Agent looks."""
@@ -56,13 +56,30 @@ def add_parser(subparsers: Subparsers) -> None:
     )
 
 
-def _set(options: argparse.Namespace) -> int:
-    name = options.name
+def ask_for_key(name: str) -> str:
+    """Ask for a key without showing it, or read it from standard input when that is no terminal.
+
+    Parameters
+    ----------
+    name
+        The key's name, such as ``GLM_API_KEY``.
+
+    Raises
+    ------
+    CommandError
+        When that is no name of a key, or nothing was entered.
+    """
     if not _NAME.match(name):
         raise CommandError(f"{name!r} is no name of a key; use one such as GLM_API_KEY.")
     key = (getpass.getpass(f"{name}: ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
     if not key:
-        raise CommandError("There was no key; nothing is stored.")
+        raise CommandError("There was no key; nothing was done.")
+    return key
+
+
+def _set(options: argparse.Namespace) -> int:
+    name = options.name
+    key = ask_for_key(name)
     try:
         import keyring
         from keyring.errors import KeyringError

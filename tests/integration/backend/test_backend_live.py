@@ -35,6 +35,8 @@ def test_live_attempts_reviews_and_requests(client: Any, user: Any, other: Any) 
     assert [one["id"] for one in answer["reviews"]] == [str(review.pk)]
     assert [one["id"] for one in answer["ended"]] == [str(done.pk)]
     assert answer["live"][0]["project_name"] == project.name
+    assert answer["live"][0]["pending_requests"] == 1
+    assert answer["reviews"][0]["pending_requests"] == 0
     assert answer["pending_requests"] == 1
     nothing = {"live": [], "reviews": [], "ended": [], "pending_requests": 0, "notices": []}
     assert other.get("/api/live/").json() == nothing

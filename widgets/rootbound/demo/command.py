@@ -254,5 +254,8 @@ class _Demonstration:
         say(f"The repository:            {self._scratch.repository}")
         if not self._merge:
             say("An attempt waits for your review; a replayed model ends with this command.")
-        say(f"See it in JupyterLab:      make lab      (or: {_in_shell('jupyter lab')})")
+        if os.environ.get("JUPYTER_SERVER_URL"):  # as in the terminals of JupyterLab
+            say("See it in JupyterLab:      open the task board, the sprout in the left side bar")
+        else:
+            say(f"See it in JupyterLab:      make lab      (or: {_in_shell('jupyter lab')})")
         say(f"Stop the stack:            make down     (or: {_in_shell('rootbound down')})")

@@ -29,7 +29,7 @@ export function mountGuide(
 ): Dispose {
   const store = new GuideStore(machine);
   void store.load();
-  const { pickFolder, runInTerminal, openAttempt, openBoard } = options;
+  const { pickFolder, runInTerminal, openAttempt, openBoard, openStatus } = options;
   return mount(
     host,
     <Guide
@@ -38,6 +38,7 @@ export function mountGuide(
       runInTerminal={runInTerminal}
       openAttempt={openAttempt}
       openBoard={openBoard}
+      openStatus={openStatus}
     />,
     options,
     () => store.dispose()

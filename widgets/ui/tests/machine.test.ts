@@ -159,21 +159,96 @@ test('without a key the guide offers the demo', async () => {
   await eventually(() => expect(host.textContent).toContain('This server has no terminals'));
 });
 
-test('the guide asks the model of each profile one question', async () => {
-  const agent = (role: AgentProfile['role'], replay: boolean): AgentProfile => ({
-    id: `agent-${role}`,
-    name: role,
-    provider: 'GEMINI',
-    model: 'gemini-2.5-flash',
-    role,
-    is_replay: replay
-  });
-  const profiles = [agent('PM', false), agent('QA', true)];
+const profile = (role: AgentProfile['role'], more: Partial<AgentProfile> = {}): AgentProfile => ({
+  id: `agent-${role}`,
+  name: role,
+  provider: 'GEMINI',
+  model: 'gemini-2.5-flash',
+  role,
+  is_replay: false,
+  ...more
+});
+const tested = (): string[] => machine.calls.filter(call => call.startsWith('test'));
+
+test('the guide asks each model one question, for all profiles that have it', async () => {
+  const profiles = [
+    profile('PM'),
+    profile('QA', { is_replay: true }),
+    profile('BACKEND'),
+    profile('DEVOPS', { base_url: 'https://other.example/' })
+  ];
   machine.listAgents = () => Promise.resolve(profiles);
   unmount = mountGuide(host, machine, {});
   await eventually(() => button('Test the agents’ models').click());
-  await eventually(() => expect(host.textContent).toContain('PM (gemini-2.5-flash): It answered.'));
-  expect(machine.calls.filter(call => call.startsWith('test'))).toEqual(['test agent-PM']);
+  await eventually(() => expect(button('Test again').disabled).toBe(false));
+  const lines = [...host.querySelectorAll('.jp-rootbound-Test')].map(one => one.textContent);
+  expect(lines).toEqual(['✓It answered. PM, BACKEND', '✓It answered. DEVOPS']);
+  expect(tested()).toEqual(['test agent-PM', 'test agent-DEVOPS']);
+});
+
+test('a key that is refused is no model yet: another can be entered, and tried', async () => {
+  machine.listAgents = () => Promise.resolve([profile('PM')]);
+  const answer = machine.testAgent;
+  machine.testAgent = async id => ({
+    ...(await answer(id)),
+    ok: false,
+    failure: 'PROVIDER_AUTH',
+    message: 'It did not accept the key.'
+  });
+  const typed: string[] = [];
+  const runInTerminal = (command: string): Promise<boolean> => {
+    typed.push(command);
+    return Promise.resolve(true);
+  };
+  unmount = mountGuide(host, machine, { runInTerminal });
+  const step = (): HTMLElement => host.querySelectorAll<HTMLElement>('.jp-rootbound-Step')[1]!;
+  await eventually(() => expect(step().dataset['done']).toBe('true'));
+  button('Test the agents’ models').click();
+  await eventually(() => expect(step().textContent).toContain('It did not accept the key.'));
+  expect(step().dataset['done']).toBe('false');
+  button('Enter GEMINI_API_KEY…').click();
+  await eventually(() => expect(host.querySelector('.jp-rootbound-Test')).toBeNull());
+  expect(typed).toEqual(["'/py' -m rootbound.cli up --ask-key GEMINI_API_KEY"]);
+  machine.testAgent = answer;
+  button('Test the agents’ models').click();
+  await eventually(() => expect(step().textContent).toContain('It answered.'));
+  expect(step().dataset['done']).toBe('true');
+  expect(tested()).toHaveLength(2);
+});
+
+test('services that do not start say why, and can be tried again', async () => {
+  const states: StackReport[] = [{ state: 'failed', message: 'Port 8001 is taken.' }];
+  machine.stack = () => Promise.resolve(states[0]!);
+  let opened = 0;
+  unmount = mountGuide(host, machine, { openStatus: () => (opened += 1) });
+  await eventually(() =>
+    expect(host.querySelector('[role="alert"]')?.textContent).toBe('Port 8001 is taken.')
+  );
+  button('Services and their logs').click();
+  expect(opened).toBe(1);
+  states[0] = { state: 'ready', python: '/py' };
+  button('Try again').click();
+  await eventually(() => expect(host.textContent).toContain('There is a key for GEMINI'));
+  expect(machine.calls).toEqual(['start']);
+});
+
+test('the guide says what failed in the step where it did, and goes on when tried again', async () => {
+  const keys = machine.listKeys;
+  machine.listKeys = () => Promise.reject(new ProblemError('It failed here.', 'internal', 500));
+  unmount = mountGuide(host, machine, {});
+  await eventually(() => expect(host.textContent).toContain('It failed here.'));
+  machine.listKeys = keys;
+  button('Retry').click();
+  await eventually(() => expect(host.textContent).toContain('There is a key for GEMINI'));
+  expect(host.textContent).not.toContain('It failed here.');
+  machine.problem = new ProblemError('No profile can be made.', 'internal', 500);
+  button('Test the agents’ models').click();
+  const step = (): HTMLElement => host.querySelectorAll<HTMLElement>('.jp-rootbound-Step')[1]!;
+  await eventually(() => expect(step().textContent).toContain('No profile can be made.'));
+  machine.listAgents = () => Promise.resolve([profile('PM')]);
+  button('Retry').click();
+  await eventually(() => expect(step().textContent).toContain('It answered.'));
+  expect(step().textContent).not.toContain('No profile can be made.');
 });
 
 test('with a key the guide leads to an attempt, and goes on where a try failed', async () => {

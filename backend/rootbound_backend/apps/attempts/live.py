@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.db.models import Count, Q
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -32,6 +33,7 @@ class LiveAttemptSerializer(serializers.ModelSerializer[Attempt]):
     task_title = serializers.CharField(source="task.title")
     project = serializers.UUIDField(source="task.project_id")
     project_name = serializers.CharField(source="task.project.name")
+    pending_requests = serializers.IntegerField(help_text="Its requests for access to decide.")
 
     class Meta:
         """Options."""
@@ -39,7 +41,8 @@ class LiveAttemptSerializer(serializers.ModelSerializer[Attempt]):
         model = Attempt
         fields = [
             "id", "number", "status", "task", "task_title", "project", "project_name",
-            "started_at", "denied_count", "waiting_for", "failure", "failure_message",
+            "started_at", "denied_count", "pending_requests", "waiting_for", "failure",
+            "failure_message",
         ]  # fmt: skip
 
 
@@ -60,7 +63,12 @@ class LiveView(UserView):
     def get(self, request: Request) -> Response:
         """Return attempts at work and those that wait for a review, oldest first."""
         user = current_user(request)
-        own = Attempt.objects.filter(task__project__owner=user).select_related("task__project")
+        pending = Q(access_requests__status="PENDING")
+        own = (
+            Attempt.objects.filter(task__project__owner=user)
+            .select_related("task__project")
+            .annotate(pending_requests=Count("access_requests", filter=pending))
+        )
         waiting = AccessRequest.objects.filter(
             attempt__task__project__owner=user, status="PENDING", attempt__status__in=LIVE_STATUSES
         )

@@ -155,13 +155,14 @@ function AuditHeader(props: HeaderProps): JSX.Element {
       </span>
       {!source.live.value && <SnapshotLabel />}
       <Filters {...props} />
-      <span class="jp-rootbound-Spacer" />
-      {source.live.value && (
-        <Button pressed={tree} onClick={onTree}>
-          {trans.__('Folders')}
-        </Button>
-      )}
-      <AuditActions {...props} />
+      <div class="jp-rootbound-ToolbarEnd">
+        {source.live.value && (
+          <Button pressed={tree} onClick={onTree}>
+            {trans.__('Folders')}
+          </Button>
+        )}
+        <AuditActions {...props} />
+      </div>
     </header>
   );
 }

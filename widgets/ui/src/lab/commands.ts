@@ -108,6 +108,7 @@ export function addCommands(
   const { trans } = context;
 
   addPanels(shell);
+  addAttempts(shell, pulse);
   commands.addCommand(CommandIDs.showPanel, {
     label: trans.__('Show Rootbound Side Panel'),
     execute: () => app.shell.activateById(sidePanel.id)
@@ -239,31 +240,8 @@ function addPanels(shell: Shell): void {
     guidePanel
   );
 
-  app.commands.addCommand(CommandIDs.openAttempt, {
-    label: trans.__('Open Attempt…'),
-    caption: trans.__('Stream, changes and audit of one attempt'),
-    icon: rootboundIcon,
-    execute: async args => {
-      const given = textArgument(args, 'attemptId') ?? (await askForAttempt(context));
-      if (given === null) {
-        return;
-      }
-      const short = given.slice(0, SHORT_ID);
-      const place = { command: CommandIDs.openAttempt, args: { attemptId: given } };
-      const id = `rootbound-attempt-${given}`;
-      show(shell, id, place, () =>
-        label(
-          attemptPanel(context, given, attempt => nameTab(shell.tracker, id, attempt, trans)),
-          `rootbound-attempt-view-${given}`,
-          trans.__('Attempt %1', short),
-          trans.__('Attempt %1', given)
-        )
-      );
-    }
-  });
-
   app.commands.addCommand(CommandIDs.openAudit, {
-    label: trans.__('Open File Audit'),
+    label: args => (args['isLauncher'] ? trans.__('File Audit') : trans.__('Open File Audit')),
     caption: trans.__('Every file operation of the agents, allowed and denied'),
     icon: rootboundIcon,
     execute: args => {
@@ -296,12 +274,51 @@ function nameTab(
   }
 }
 
-async function askForAttempt({ trans }: PanelContext): Promise<string | null> {
-  const answer = await InputDialog.getText({
-    title: trans.__('Open Attempt'),
-    label: trans.__('Attempt id')
+function addAttempts({ app, context, tracker }: Shell, pulse: Pulse): void {
+  const { trans } = context;
+  app.commands.addCommand(CommandIDs.openAttempt, {
+    label: trans.__('Open Attempt…'),
+    caption: trans.__('Stream, changes and audit of one attempt'),
+    icon: rootboundIcon,
+    execute: async args => {
+      const given = textArgument(args, 'attemptId') ?? (await askForAttempt(context, pulse));
+      if (given === null) {
+        return;
+      }
+      const short = given.slice(0, SHORT_ID);
+      const place = { command: CommandIDs.openAttempt, args: { attemptId: given } };
+      const id = `rootbound-attempt-${given}`;
+      show({ app, context, tracker }, id, place, () =>
+        label(
+          attemptPanel(context, given, attempt => nameTab(tracker, id, attempt, trans)),
+          `rootbound-attempt-view-${given}`,
+          trans.__('Attempt %1', short),
+          trans.__('Attempt %1', given)
+        )
+      );
+    }
   });
-  return answer.value?.trim() || null;
+}
+
+/** One of those that are known to be at work or to wait; or any, by its id. */
+async function askForAttempt({ trans }: PanelContext, pulse: Pulse): Promise<string | null> {
+  await pulse.look();
+  const { live, reviews, ended } = pulse.state;
+  const known = new Map(
+    [...live, ...reviews, ...ended].map(one => [
+      `${one.project_name}: ${one.task_title} (${one.number})`,
+      one.id
+    ])
+  );
+  const answer = await InputDialog.getItem({
+    title: trans.__('Open Attempt'),
+    label: trans.__('One of these, or the id of another'),
+    items: [...known.keys()],
+    editable: true,
+    okLabel: trans.__('Open')
+  });
+  const given = answer.value?.trim() ?? '';
+  return known.get(given) ?? (given || null);
 }
 
 async function askForService({ machine, trans }: PanelContext): Promise<string | null> {

@@ -77,6 +77,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
       openAttempt: attemptId => run(CommandIDs.openAttempt, { attemptId }),
       openAudit: projectId => run(CommandIDs.openAudit, { projectId }),
       openBoard: () => run(CommandIDs.openBoard),
+      openStatus: () => run(CommandIDs.openStatus),
       openRoots: () => run(CommandIDs.openRoots),
       openSchedules: () => run(CommandIDs.openSchedules),
       openGuide: () => run(CommandIDs.openGuide),
@@ -116,7 +117,12 @@ const plugin: JupyterFrontEndPlugin<void> = {
     for (const command of [...PALETTE_COMMANDS, FileCommandIDs.grantRoot]) {
       palette?.addItem({ command, category });
     }
-    const cards = [CommandIDs.openBoard, CommandIDs.openSchedules, CommandIDs.openGuide];
+    const cards = [
+      CommandIDs.openBoard,
+      CommandIDs.openAudit,
+      CommandIDs.openSchedules,
+      CommandIDs.openGuide
+    ];
     for (const [rank, command] of cards.entries()) {
       launcher?.add({ command, category, rank, args: { isLauncher: true } });
     }
@@ -127,7 +133,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
       settings.follow(registry, () => void pulse.look()).catch(() => undefined);
     }
     if (statusBar) {
-      const item = new StatusItem(pulse, context, () => run(CommandIDs.openStatus));
+      const item = new StatusItem(pulse, context, context.openStatus);
       addStatusItem(statusBar, item, () => settings.statusBar, pulse);
     }
     if (running) {

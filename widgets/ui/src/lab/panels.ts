@@ -103,6 +103,7 @@ export interface PanelContext extends GuideHooks, ScheduleHooks {
   openAttempt(attemptId: string): void;
   openAudit(projectId: string): void;
   openBoard(): void;
+  openStatus(): void;
   openRoots(): void;
   openSchedules(): void;
   openGuide(): void;

@@ -5,6 +5,8 @@ import type { LdaReport, LocalAccessReport, StackReport } from '../model/types';
 import type { Transport } from '../source/transport';
 
 const PERIOD_MS = 5_000;
+/** While the services start, which takes some seconds. */
+const STARTING_PERIOD_MS = 1_000;
 const IDLE_PERIOD_MS = 15_000;
 const LDA_PERIOD_MS = 60_000;
 // Looking does not count as use of the server, which may end itself when it is idle.
@@ -67,12 +69,19 @@ export class Pulse {
     this.looking ??= this.lookOnce().finally(() => {
       this.looking = null;
       clearTimeout(this.timer);
-      const busy = this.state.live.length > 0 || this.state.stack !== 'stopped';
       if (!document.hidden) {
-        this.timer = setTimeout(() => void this.look(), busy ? PERIOD_MS : IDLE_PERIOD_MS);
+        this.timer = setTimeout(() => void this.look(), this.period());
       }
     });
     return this.looking;
+  }
+
+  private period(): number {
+    const { stack, live } = this.state;
+    if (stack === 'starting') {
+      return STARTING_PERIOD_MS;
+    }
+    return live.length > 0 || stack !== 'stopped' ? PERIOD_MS : IDLE_PERIOD_MS;
   }
 
   private async lookOnce(): Promise<void> {
@@ -100,8 +109,9 @@ export class Pulse {
   }
 
   private async lookAtLda(): Promise<void> {
-    // While something is at work, how late its reports are is news; else the level hardly changes.
-    const period = this.state.live.length > 0 ? PERIOD_MS : LDA_PERIOD_MS;
+    // While reports are on their way, how many is news; else the level hardly changes.
+    const { live, lda } = this.state;
+    const period = live.length > 0 || lda?.outbox_depth ? PERIOD_MS : LDA_PERIOD_MS;
     if (Date.now() - this.ldaAt < period - 500) {
       return;
     }

@@ -45,6 +45,8 @@ export function addReports(
   app.serviceManager.contents.addDrive(new ReportDrive(schedules));
   return run => {
     const day = run.created_at.slice(0, 16).replace(/[T:]/g, '-');
-    documents.openOrReveal(`${DRIVE}:${run.schedule_id}/${run.id}/report-${day}.ipynb`);
+    const path = `${DRIVE}:${run.schedule_id}/${run.id}/report-${day}.ipynb`;
+    // To be read: no kernel is started for it, which would also have changed its metadata.
+    documents.openOrReveal(path, 'default', undefined, undefined, { shouldStart: false });
   };
 }

@@ -57,7 +57,7 @@ export function statusText(
     parts.push(trans._n('%1 review', '%1 reviews', state.reviews.length));
   }
   if (state.pendingRequests > 0) {
-    parts.push(trans._n('%1 question', '%1 questions', state.pendingRequests));
+    parts.push(trans._n('%1 request', '%1 requests', state.pendingRequests));
   }
   const behind = state.lda?.outbox_depth ?? 0;
   if (behind > 0) {

@@ -78,12 +78,16 @@ export interface AgentProfile {
   provider: 'GLM' | 'GEMINI';
   model: string;
   role: AgentRole;
+  base_url?: string | null;
+  settings?: unknown;
   is_replay: boolean;
 }
 
 /** What came of asking a profile's model one small question. */
 export interface AgentTest {
   ok: boolean;
+  /** The typed reason why not, such as `PROVIDER_AUTH`. */
+  failure?: string | null;
   message: string;
 }
 
@@ -103,6 +107,8 @@ export interface LiveAttempt {
   project_name: string;
   started_at: string | null;
   denied_count: number;
+  /** Its requests for access that nobody has decided yet. */
+  pending_requests: number;
   waiting_for: string;
   failure: string | null;
   failure_message: string;

@@ -6,6 +6,8 @@ import type { Project, StackReport } from '../model/types';
 import type { Machine } from '../source/machine';
 
 const POLL_MS = 2000;
+/** How long a key is looked for that the reader enters elsewhere. */
+const KEY_WAIT_MS = 300_000;
 const PROVIDERS: readonly (readonly [AgentProfile['provider'], string])[] = [
   ['GLM', 'GLM_API_KEY'],
   ['GEMINI', 'GEMINI_API_KEY']
@@ -20,6 +22,16 @@ export interface FirstAttempt {
   description: string;
 }
 
+/** One question to a model, for all profiles that ask it in the same way. */
+export interface ModelTest {
+  agents: readonly AgentProfile[];
+  /** Null while it is asked. */
+  answer: AgentTest | null;
+}
+
+/** The parts of the guide; a problem belongs to one. */
+export type GuidePart = 'services' | 'model' | 'first';
+
 /** State of the first-run guide: what is there already, and the steps that are taken. */
 export class GuideStore {
   readonly stack = signal<StackReport | null>(null);
@@ -27,13 +39,15 @@ export class GuideStore {
   readonly agents = signal<readonly AgentProfile[]>([]);
   readonly projects = signal<readonly Project[]>([]);
   readonly problem = signal<ProblemError | null>(null);
+  /** Where the problem was met. */
+  readonly part = signal<GuidePart>('services');
   /** The step that is being taken, in words of the store's; null when none is. */
   readonly step = signal<'grant' | 'agents' | 'test' | 'project' | 'task' | 'start' | null>(null);
-  /** What the models answered, by profile. */
-  readonly tests = signal<ReadonlyMap<AgentProfile, AgentTest>>(new Map());
+  readonly tests = signal<readonly ModelTest[]>([]);
 
   private timer: ReturnType<typeof setTimeout> | undefined;
   private disposed = false;
+  private keyAwaitedUntil = 0;
   // What an earlier, failed try made; trying again goes on from there.
   private made: { path?: string; project?: string; title?: string; task?: string } = {};
 
@@ -44,6 +58,11 @@ export class GuideStore {
     const found = (this.keys.value ?? []).filter(key => key.source && key.source !== 'none');
     const known = PROVIDERS.find(([, name]) => found.some(key => key.name === name));
     return known?.[0] ?? null;
+  }
+
+  /** Whether a model's vendor did not accept the key that is there. */
+  get isKeyRefused(): boolean {
+    return this.tests.value.some(({ answer }) => answer?.failure === 'PROVIDER_AUTH');
   }
 
   /** Look at the services until they are ready, then at the rest. */
@@ -64,12 +83,19 @@ export class GuideStore {
         this.keys.value = keys;
         this.agents.value = agents;
         this.projects.value = projects;
-        return;
+        if (this.problem.value?.isPassing || this.part.value === 'services') {
+          this.problem.value = null;
+        }
+        if (this.provider !== null || Date.now() > this.keyAwaitedUntil) {
+          return;
+        }
       }
     } catch (reason) {
       const problem = asProblem(reason);
       if (!problem.isPassing) {
-        this.problem.value = problem;
+        // Asking on by itself would only say the same again; the reader is offered to.
+        this.fail('services', problem);
+        return;
       }
     }
     if (!this.disposed) {
@@ -78,13 +104,24 @@ export class GuideStore {
   }
 
   async start(): Promise<void> {
+    this.problem.value = null;
     try {
       await this.machine.startStack();
-      this.problem.value = null;
     } catch (reason) {
-      this.problem.value = asProblem(reason);
+      this.fail('services', asProblem(reason));
     }
     await this.load();
+  }
+
+  /** A key is being entered elsewhere: look until it is there, or for some minutes. */
+  async awaitKey(): Promise<void> {
+    this.tests.value = [];
+    this.keyAwaitedUntil = Date.now() + KEY_WAIT_MS;
+    await this.load();
+  }
+
+  dismiss(): void {
+    this.problem.value = null;
   }
 
   /** Grant the folder, make what is missing, and start; returns the attempt's id, or null. */
@@ -99,28 +136,31 @@ export class GuideStore {
       this.step.value = 'start';
       return await this.machine.startAttempt(task);
     } catch (reason) {
-      this.problem.value = asProblem(reason);
+      this.fail('first', asProblem(reason));
       return null;
     } finally {
       this.step.value = null;
     }
   }
 
-  /** Ask the model of each profile one small question; profiles are made if there are none. */
+  /** Ask each model one small question; profiles are made if there are none. */
   async tryAgents(): Promise<void> {
     this.problem.value = null;
-    this.tests.value = new Map();
+    this.tests.value = [];
     try {
       await this.ensureAgents();
-      for (const agent of this.agents.value.filter(one => !one.is_replay)) {
-        this.step.value = 'test';
-        this.tests.value = new Map(this.tests.value).set(
-          agent,
-          await this.machine.testAgent(agent.id)
-        );
+      const groups = alike(this.agents.value.filter(one => !one.is_replay));
+      this.step.value = 'test';
+      for (const [first, ...others] of groups) {
+        const before = this.tests.value;
+        const agents = [first, ...others];
+        this.tests.value = [...before, { agents, answer: null }];
+        const answer = await this.machine.testAgent(first.id);
+        this.tests.value = [...before, { agents, answer }];
       }
     } catch (reason) {
-      this.problem.value = asProblem(reason);
+      this.tests.value = this.tests.value.filter(({ answer }) => answer !== null);
+      this.fail('model', asProblem(reason));
     } finally {
       this.step.value = null;
     }
@@ -129,6 +169,14 @@ export class GuideStore {
   dispose(): void {
     this.disposed = true;
     clearTimeout(this.timer);
+  }
+
+  private fail(part: GuidePart, problem: ProblemError): void {
+    this.part.value = part;
+    this.problem.value = problem;
+    if (problem.isPassing) {
+      void this.load();
+    }
   }
 
   private async project(wanted: FirstAttempt): Promise<string> {
@@ -188,4 +236,20 @@ export class GuideStore {
       }
     }
   }
+}
+
+/** Profiles by what is asked: the same model at the same address with the same key answers once. */
+function alike(agents: readonly AgentProfile[]): [AgentProfile, ...AgentProfile[]][] {
+  const groups = new Map<string, [AgentProfile, ...AgentProfile[]]>();
+  for (const agent of agents) {
+    const { provider, model, base_url, settings } = agent;
+    const key = JSON.stringify([provider, model, base_url, settings]);
+    const group = groups.get(key);
+    if (group) {
+      group.push(agent);
+    } else {
+      groups.set(key, [agent]);
+    }
+  }
+  return [...groups.values()];
 }
