@@ -31,6 +31,7 @@ __all__ = [
     "socket_dir",
     "stack_file",
     "state_dir",
+    "stopped_file",
     "worktrees_dir",
 ]
 
@@ -71,6 +72,11 @@ def run_dir(home: Path | str | None = None) -> Path:
 def stack_file(home: Path | str | None = None) -> Path:
     """Return the status file that the stack guard keeps true."""
     return run_dir(home) / "stack.json"
+
+
+def stopped_file(home: Path | str | None = None) -> Path:
+    """Return the file that is there while the stack was stopped on purpose."""
+    return run_dir(home) / "stopped"
 
 
 def lda_file(home: Path | str | None = None) -> Path:

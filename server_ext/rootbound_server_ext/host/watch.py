@@ -15,6 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
+from rootbound import paths
+
 from ..stack.errors import StackError
 from .connection import BackendConnection
 from .problems import HostProblem, not_ready
@@ -114,6 +116,7 @@ class StackWatch:
         self._task: asyncio.Task[None] | None = None
         self._backoff_s = _FIRST_BACKOFF_S
         self._failed_at = 0.0
+        self._wanted_at = time.time()
 
     @property
     def state(self) -> StackState:
@@ -133,10 +136,10 @@ class StackWatch:
         if self._given is not None:
             return self._given
         if not self._is_ready():
-            if self._autostart == "off":
+            if self._autostart == "off" or self._is_stopped_by_hand():
                 await self._adopt()
-            elif self._may_start():
-                self.start()
+            elif self._may_start() and not self._is_starting():
+                self._begin("The stack is starting.")
             await self._wait_a_moment()
         if self._connection is not None and self._is_ready():
             return self._connection
@@ -146,8 +149,8 @@ class StackWatch:
         """Start or adopt the stack in the background, unless that is under way or done."""
         if self._given is not None or self._is_ready() or self._is_starting():
             return
-        self._set(StackState.STARTING, "The stack is starting.")
-        self._task = asyncio.create_task(self._bring_up())
+        self._wanted_at = time.time()
+        self._begin("The stack is starting.")
 
     def lost(self, connection: BackendConnection) -> HostProblem:
         """Record that nobody listens on a connection's socket.
@@ -169,10 +172,12 @@ class StackWatch:
             )
         if connection is self._connection and self._is_ready():
             self._log.warning("Rootbound's backend does not answer on its socket; looking again.")
+            if self._is_stopped_by_hand():
+                self._set(StackState.STOPPED, "The stack was stopped.")
+                return self._not_ready()
             self._set(StackState.STOPPED, "The backend is restarting.")
-            if self._autostart != "off":
-                self.start()
-                self._message = "The backend is restarting."
+            if self._autostart != "off" and not self._is_starting():
+                self._begin("The backend is restarting.")
         return not_ready("backend-unreachable", "Rootbound's backend is restarting; ask again.")
 
     async def describe(self) -> dict[str, Any]:
@@ -241,6 +246,22 @@ class StackWatch:
 
     def _is_starting(self) -> bool:
         return self._task is not None and not self._task.done()
+
+    def _begin(self, message: str) -> None:
+        self._set(StackState.STARTING, message)
+        self._task = asyncio.create_task(self._bring_up())
+
+    def _is_stopped_by_hand(self) -> bool:
+        """Whether somebody ended the stack on purpose since it was wanted here.
+
+        Open panels ask again and again; that alone must not undo `rootbound down`, nor start a
+        stack between the two halves of a restart.
+        """
+        try:
+            stopped_at = paths.stopped_file(self._home).stat().st_mtime
+        except OSError:
+            return False
+        return stopped_at >= self._wanted_at
 
     def _may_start(self) -> bool:
         return self._state is not StackState.FAILED or self._backoff_left() <= 0

@@ -143,6 +143,7 @@ def start(
         with contextlib.suppress(_NoGuardError), _connected(folder, deadline) as guard:
             info = _wait_ready(guard, stop_with_pid, progress)
             if info is not None:
+                paths.stopped_file(folder).unlink(missing_ok=True)
                 return info
         if time.monotonic() > deadline:
             raise StackError(
@@ -225,8 +226,10 @@ def down(home: Path | str | None = None, *, progress: Progress = _quiet) -> bool
     folder = _canonical(home)
     if not paths.run_dir(folder).is_dir():
         return False
-    running, patience_s = _ask_to_stop(folder, progress)
     try:
+        # Before it ends: a Jupyter server that sees it go leaves it so.
+        paths.stopped_file(folder).touch(mode=0o600)
+        running, patience_s = _ask_to_stop(folder, progress)
         return _stop_rest(folder, patience_s, progress) or running
     except OSError as error:
         raise StackError(f"The state folder {folder} cannot be used: {error}.") from error

@@ -10,6 +10,7 @@ import threading
 import pytest
 from tornado.httpclient import HTTPClientError
 
+from rootbound import paths
 from rootbound_server_ext.stack.errors import StackError
 from rootbound_server_ext.stack.state import ServiceInfo, StackInfo
 
@@ -190,6 +191,36 @@ async def test_backend_restart_needs_no_restart_of_jupyter(jp_fetch, refused, st
     await until_ready(jp_fetch)
     second = json.loads((await jp_fetch("rootbound", "api", "me")).body)["pid"]
     assert first != second
+
+
+async def test_stack_stopped_on_purpose_stays_so_until_somebody_starts_it(
+    jp_fetch, refused, stack, own_backend, key_home
+):
+    stack.go_on.set()
+    await jp_fetch("rootbound", "api", "me")
+    paths.run_dir(key_home).mkdir(exist_ok=True)
+    paths.stopped_file(key_home).touch()  # as `rootbound down` does before anything ends
+    stack.running = False
+    own_backend.kill()
+    for _ in range(3):  # open panels ask on
+        code, problem, _ = await refused("rootbound", "api", "me")
+        assert (code, problem["code"]) == (503, "stack-stopped")
+    assert stack.calls == [None]
+    # `rootbound up` in another shell: the panels find it again.
+    own_backend.start()
+    stack.running = True
+    paths.stopped_file(key_home).unlink()
+    assert (await jp_fetch("rootbound", "api", "me")).code == 200
+    assert stack.calls == [None, None]  # which adopts the one that runs
+    # Whoever starts it here wants it again, whatever was before.
+    paths.stopped_file(key_home).touch()
+    stack.running = False
+    own_backend.kill()
+    await refused("rootbound", "api", "me")
+    await jp_fetch("rootbound", "stack", method="POST", body="{}")
+    await until_ready(jp_fetch)
+    assert (await jp_fetch("rootbound", "api", "me")).code == 200
+    assert stack.calls == [None, None, None]
 
 
 async def test_stack_that_moved_its_socket_is_followed(jp_fetch, refused, stack, own_backend):
