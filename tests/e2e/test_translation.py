@@ -8,7 +8,7 @@ from pathlib import Path
 from babel.messages.pofile import read_po
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.lab import Lab, open_lab, run_command, running_lab, screenshot
+from tests.support.lab import Lab, open_lab, open_notebook, run_command, running_lab, screenshot
 from tests.support.live import LiveStack
 
 CATALOGUE = Path(__file__).parents[2] / "widgets" / "ui" / "locale" / "rootbound.pot"
@@ -106,3 +106,19 @@ def _look(page: Page, lab: Lab, live: LiveStack) -> None:
     expect(audit.get_by_label("⟦Result⟧")).to_be_visible(timeout=30_000)
     label = page.evaluate("() => window.jupyterapp.commands.label('rootbound:open-board')")
     assert label.startswith("⟦")
+
+    # The same pack, read by a kernel, for the views in its notebook.
+    project = next(
+        one["id"]
+        for one in live.call("GET", "/api/projects/?limit=100")["results"]
+        if one["name"] == "Words"
+    )
+    code = (
+        "import rootbound as rb\nclient = rb.connect()\n"
+        f"display(rb.TaskBoard(client.projects.get({project!r})), rb.CostChart(client))"
+    )
+    open_notebook(page, lab, "words.ipynb", code)
+    views = page.locator(".jp-OutputArea .jp-rootbound-Widget")
+    expect(views.first.get_by_role("heading", name="⟦To do⟧")).to_be_visible(timeout=60_000)
+    expect(views.nth(1).get_by_role("button", name="⟦Tokens⟧")).to_be_visible()
+    assert untranslated(page, ".jp-OutputArea", (*names, *projects)) == set()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import nbformat
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.environment import clean_env, wait_for
@@ -163,6 +164,24 @@ def run_command(page: Page, command: str, **args: object) -> None:
     page.evaluate(
         "([command, args]) => window.jupyterapp.commands.execute(command, args).then(() => null)",
         [command, args],
+    )
+
+
+def open_notebook(page: Page, lab: Lab, name: str, *cells: str) -> None:
+    """Write a notebook, open it with a kernel, and run its cells."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, lab.files / name)
+    page.evaluate(
+        """async path => {
+            const app = window.jupyterapp;
+            const panel = await app.commands.execute('docmanager:open', {path});
+            await panel.context.ready;
+            await panel.sessionContext.ready;
+            await panel.sessionContext.session.kernel.info;
+            await app.commands.execute('notebook:run-all-cells');
+        }""",
+        name,
     )
 
 

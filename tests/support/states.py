@@ -194,12 +194,14 @@ FULL: dict[str, Any] = {
 
 
 def _emptied(value: Any) -> Any:
-    """Return an answer of the same shape in which every list is empty."""
+    """Return an answer of the same shape in which every list is empty, and no event is."""
     if isinstance(value, list):
         return []
     if value is STATS:
         return dict.fromkeys(STATS, 0)
-    return {k: _emptied(v) for k, v in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {k: 0 if k == "last_seq" else _emptied(v) for k, v in value.items()}
+    return value
 
 
 def answer(state: str, path: str) -> tuple[int, Any]:

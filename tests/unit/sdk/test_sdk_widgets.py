@@ -237,6 +237,14 @@ def test_a_stream_is_searched_beyond_what_it_holds(server, client, project, monk
     assert seqs("events_page", before=first, limit=3) == [first - 3, first - 2, first - 1]
     assert seqs("events_page", after=first, limit=2) == [first + 1, first + 2]
     assert line.ask("search_events", {"before": first})["problem"]["code"] == "invalid-params"
+    # What is looked for is the view's to change and Python's, and of a kind that there is.
+    line.receive({"method": "update", "state": {"search": "line 7", "show": "talk"}})
+    assert (widget.search, widget.show, widget.attempt.id) == ("line 7", "talk", raw["id"])
+    widget.search = ""
+    states = [data["state"] for kind, data in line.sent if data.get("method") == "update"]
+    assert states[-1] == {"search": ""}
+    with pytest.raises(traitlets.TraitError):
+        widget.show = "everything"
     widget.close()
 
 

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+import traitlets
+
 from .. import _cursor, stream
 from .. import _html as html
 from .. import _operations as ops
@@ -37,10 +39,21 @@ class AttemptStream(BaseWidget):
     attempt : Attempt
         The attempt to show.
     **kwargs
-        Traits, such as ``theme``.
+        Traits, such as ``search``.
+
+    Attributes
+    ----------
+    search : str
+        Words that the entries shown hold; the view changes it, and setting it changes the view.
+    show : {"all", "talk", "tools", "gates", "problems"}
+        The kind of entries shown, likewise.
     """
 
     _bundle_name = "attempt_stream"
+    _client_writable = BaseWidget._client_writable | {"search", "show"}
+
+    search = traitlets.Unicode("").tag(sync=True)
+    show = traitlets.Enum(["all", "talk", "tools", "gates", "problems"], "all").tag(sync=True)
 
     def __init__(self, attempt: Attempt, **kwargs: Any) -> None:
         self._attempt = attempt
@@ -66,6 +79,11 @@ class AttemptStream(BaseWidget):
                 q=text_param(params, "words"), before=_number(params, "before"), limit=_FOUND
             ),
         }
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt as it was read last."""
+        return self._attempt
 
     def _decide(self, verb: Handler) -> Handler:
         """Let a view that is told of a conflict see the attempt as it is now."""

@@ -58,12 +58,13 @@ export function mountAttemptStream(
   host: HTMLElement,
   source: Source,
   attemptId: string,
-  options: MountOptions & StreamHooks = {}
+  options: MountOptions & StreamHooks & { onStore?: (store: StreamStore) => void } = {}
 ): Dispose {
   const store = new StreamStore(source, attemptId);
   const access = new AccessStore(source, { attempt: attemptId });
   void store.open();
   void access.open();
+  options.onStore?.(store);
   const stop = store.accessNews.subscribe(news => {
     if (news > 0) {
       void access.reload();

@@ -120,6 +120,7 @@ export class StreamStore {
     let changed = false;
     let stale = false;
     let access = false;
+    const isFirst = this.lastSeq === 0;
     for (const event of events) {
       if (event.seq <= this.lastSeq) {
         continue;
@@ -139,6 +140,10 @@ export class StreamStore {
     }
     if (changed) {
       this.revision.value += 1;
+    }
+    if (isFirst && this.search.peek()) {
+      // Only now it is known what is not here.
+      this.look(this.search.peek());
     }
     if (access) {
       this.accessNews.value += 1;

@@ -6,6 +6,9 @@ import { ModelSource } from '../source/modelsource';
 import type { Dispose } from '../source/source';
 import { coloursAround, watchColours } from './theme';
 
+/** Lumino, below JupyterLab, passes over keys of elements with this. */
+const SUPPRESS = 'data-lm-suppress-shortcuts';
+
 export interface RenderArguments {
   model: WidgetModel;
   el: HTMLElement;
@@ -43,6 +46,7 @@ export function widget(
       applyTheme();
       model.on('change:theme', applyTheme);
       const stopWatching = watchColours(el, applyTheme);
+      const stopKeys = keepKeys(host);
       el.classList.add('jp-rootbound-Cell');
       el.append(host);
       const source = new ModelSource(model);
@@ -52,6 +56,7 @@ export function widget(
       return () => {
         model.off('change:theme', applyTheme);
         stopWatching();
+        stopKeys();
         stopSpeaking();
         unmount();
         source.dispose();
@@ -82,4 +87,30 @@ function speak(model: WidgetModel, source: ModelSource, trans: Signal<Trans>): D
     asked = -1;
     model.off('change:locale', again);
   };
+}
+
+/**
+ * Keep a notebook's keys of one stroke from acting on its cells while a view has the focus.
+ *
+ * JupyterLab hears a key before the view does: its D twice would delete the cell of a chosen card,
+ * and Enter on a button begin to edit. Keys with Ctrl or Cmd, such as saving, stay the notebook's,
+ * and so does Shift Enter.
+ */
+function keepKeys(host: HTMLElement): Dispose {
+  const page = host.ownerDocument.defaultView;
+  const decide = (event: KeyboardEvent): void => {
+    const target = event.composedPath()[0];
+    if (!(target instanceof Element) || !host.contains(target)) {
+      return;
+    }
+    // On what has the focus itself: JupyterLab's shortcuts are for that, and it looks there first.
+    if (event.ctrlKey || event.metaKey || (event.shiftKey && event.key === 'Enter')) {
+      target.removeAttribute(SUPPRESS);
+    } else {
+      target.setAttribute(SUPPRESS, 'true');
+    }
+  };
+  // On the window and going down, which is before JupyterLab's listener on the document.
+  page?.addEventListener('keydown', decide, true);
+  return () => page?.removeEventListener('keydown', decide, true);
 }
