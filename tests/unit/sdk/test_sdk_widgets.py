@@ -352,6 +352,12 @@ def test_diff_view_and_stack_status(server, client, project, monkeypatch):
     server.state.roots["r"] = {"id": "r", "path": "/x<y"}
     until(lambda: line.pushes("status"))
     assert "/x&lt;y" in status.to_html()
+    assert (
+        line.ask("withdraw_root", {"root_id": "r"})["result"]["status"]["local_access"]["roots"]
+        == []
+    )
+    assert "/x&lt;y" not in status.to_html()
+    assert line.ask("withdraw_root", {"root_id": "r"})["problem"]["code"] == "not-found"
     view.close()
     status.close()
 

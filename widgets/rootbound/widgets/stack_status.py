@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import _html as html
 from ..client import Client, connect
-from .base import BaseWidget
+from .base import BaseWidget, text_param
 from .feed import Source
 
 _POLL_S = 5.0
@@ -30,6 +30,12 @@ class StackStatus(BaseWidget):
     def __init__(self, client: Client | None = None, **kwargs: Any) -> None:
         self._client = client or connect()
         super().__init__(**kwargs)
+        self._handlers["withdraw_root"] = self._withdraw
+
+    def _withdraw(self, params: dict[str, Any]) -> dict[str, Any]:
+        self._client.roots.remove(text_param(params, "root_id"))
+        self._state = self._load()
+        return self._state
 
     def _load(self) -> dict[str, Any]:
         return {"status": read_status(self._client)}

@@ -80,6 +80,10 @@ test('what is typed is looked for once it was typed, stretch by stretch to the f
   expect(rows[0]).toContain('needle 700');
   expect(rows).toHaveLength(7);
   expect(button('Search further back')).toBeUndefined();
+  search('straw');
+  await eventually(() =>
+    expect(host.textContent).toContain('0 entries · no earlier event with these whole words')
+  );
   search('');
   await eventually(() => expect(host.querySelector('.jp-mod-found')).toBeNull());
   expect(host.textContent).toContain('hay 4901');

@@ -227,3 +227,21 @@ test('frames of the board are acknowledged by their number', () => {
   ]);
   stop();
 });
+
+test('a search and what stands around a find are asked of the API by its own words', async () => {
+  const asked: string[] = [];
+  const source = new HttpSource({
+    request: async (method, path) => {
+      asked.push(`${method} ${path}`);
+      return { results: [], previous: null, first_seq: 1 };
+    },
+    httpUrl: path => path,
+    socketUrl: path => path
+  });
+  await source.searchEvents('a1', 'two words', 2001);
+  await source.eventsAfter('a1', 1800, 400);
+  expect(asked).toEqual([
+    'GET api/attempts/a1/events/?q=two+words&before=2001&limit=100',
+    'GET api/attempts/a1/events/?after=1800&limit=400'
+  ]);
+});

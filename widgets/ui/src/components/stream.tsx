@@ -153,7 +153,9 @@ function StreamHeader({ store, source }: StreamProps): JSX.Element {
             pressed={store.follow.value}
             label={trans.__('Keep the newest event in view')}
             onClick={() => {
-              store.follow.value = !store.follow.value;
+              const follows = store.follow.value;
+              store.leaveExcerpt();
+              store.follow.value = !follows;
             }}
           >
             {trans.__('Follow')}

@@ -84,13 +84,15 @@ export function StreamTools({ store, items }: ToolsProps): JSX.Element {
 /** How much was found, here and in front of what is here, and the way to look further back. */
 function Counts({ store, here }: { store: StreamStore; here: number }): JSX.Element {
   const trans = useTrans();
-  const { hits, busy, further, problem } = store.beyond;
+  const { hits, busy, further, problem, looked } = store.beyond;
   const before = hits.value.length;
+  const nothing = looked.value && before === 0 && !busy.value;
   return (
     <>
       <span class="jp-rootbound-Muted" role="status">
         {trans._n('%1 entry', '%1 entries', here)}
         {before > 0 && ` · ${trans._n('%1 earlier event', '%1 earlier events', before)}`}
+        {nothing && ` · ${trans.__('no earlier event with these whole words')}`}
         {busy.value && ` · ${trans.__('looking further back…')}`}
         {problem.value && ` · ${sentence(problem.value, trans)}`}
       </span>

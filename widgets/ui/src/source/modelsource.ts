@@ -232,8 +232,8 @@ export class ModelSource implements Source {
     return this.onChange(() => callback(false));
   }
 
-  async withdrawRoot(_rootId: string): Promise<void> {
-    throw new ProblemError('Withdraw folders with `client.roots.remove(id)`.', 'not-here');
+  async withdrawRoot(rootId: string): Promise<void> {
+    await this.act('withdraw_root', { root_id: rootId });
   }
 
   async getStack(): Promise<StackStatus> {

@@ -71,6 +71,8 @@ export class StreamSearch {
   readonly problem = signal<ProblemError | null>(null);
   /** The event before which to go on looking; null when all were looked at. */
   readonly further = signal<number | null>(null);
+  /** Whether somebody was asked about what is typed. */
+  readonly looked = signal(false);
   private words = '';
   private asked = 0;
   private pause: ReturnType<typeof setTimeout> | undefined;
@@ -99,6 +101,7 @@ export class StreamSearch {
       this.hits.value = [];
       this.busy.value = false;
       this.problem.value = null;
+      this.looked.value = false;
       this.further.value = this.words && this.isPossible && before > first ? before : null;
     });
     if (this.further.value !== null) {
@@ -122,6 +125,7 @@ export class StreamSearch {
         if (mine !== this.asked || !page) {
           return;
         }
+        this.looked.value = true;
         this.hits.value = [...page.results.flatMap(hitOf), ...this.hits.value];
         this.further.value = page.previous;
       }

@@ -231,8 +231,10 @@ export class StreamStore {
 
   /** Go back to the newest events. */
   leaveExcerpt(): void {
-    this.excerpt.value = null;
-    this.toggled.value = new Set();
+    if (this.excerpt.value) {
+      this.excerpt.value = null;
+      this.toggled.value = new Set();
+    }
   }
 
   /** Where the whole log of a gate can be downloaded; null when it cannot. */
