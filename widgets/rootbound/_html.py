@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -74,10 +75,26 @@ def section(title: str, body: str, *, note: str = "") -> str:
     return f'<section class="rootbound-snapshot"><b>{escape(title)}</b>{remark}{body}</section>'
 
 
+def words(name: str) -> str:
+    """Return the name of a class or field as people write it."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.removeprefix("Async")).replace("_", " ")
+    return apart[:1].upper() + apart[1:].lower()
+
+
 def facts(title: str, values: Mapping[str, Any]) -> str:
     """Return the two-column table of any result."""
-    rows = [(span(name, _MUTED), word(value)) for name, value in values.items()]
+    rows = [(span(words(name), _MUTED), _fact(value)) for name, value in values.items()]
     return section(title, table(("field", "value"), rows))
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, bool):
+        return word("yes" if value else "no")
+    if isinstance(value, Mapping) and not any(
+        isinstance(one, (dict, list)) for one in value.values()
+    ):
+        return "<br>".join(f"{span(name, _MUTED)} {escape(one)}" for name, one in value.items())
+    return word(value)
 
 
 def services(states: Mapping[str, Mapping[str, Any]], title: str) -> str:
@@ -92,7 +109,11 @@ def services(states: Mapping[str, Mapping[str, Any]], title: str) -> str:
 def listing(title: str, items: Sequence[Any], names: Sequence[str]) -> str:
     """Return a table of results, one row each, with the named attributes."""
     rows = [[word(plain(getattr(item, name))) for name in names] for item in items]
-    return section(title, table(names, rows), note=f"{len(items)} in all")
+    return section(title, table(names, rows) if rows else _none(), note=f"{len(items)} in all")
+
+
+def _none() -> str:
+    return f'<p style="{_MUTED}">None.</p>'
 
 
 def plain(value: Any) -> str:
@@ -279,7 +300,7 @@ def audit(items: Sequence[AuditEntry], title: str = "Audit", note: str = "") -> 
         for entry in items
     ]
     head = ("seq", "time", "operation", "result", "path", "source")
-    return section(title, table(head, rows), note=note)
+    return section(title, table(head, rows) if rows else _none(), note=note)
 
 
 def audit_summary(item: AuditSummary) -> str:

@@ -179,8 +179,28 @@ def _execute(
             network=options.network,
         )
     except papermill.PapermillExecutionError as error:
-        return str(error.evalue) or str(error.ename)
+        sentence = str(error.evalue) or str(error.ename)
+        _tell_readers(output, sentence)
+        return sentence
     return None
+
+
+def _tell_readers(output: Path, sentence: str) -> None:
+    """Have the report begin with how it ended, in place of what papermill says of exceptions."""
+    import nbformat
+    from papermill.execute import ERROR_MARKER_TAG  # type: ignore[import-untyped]
+
+    report = nbformat.read(output, as_version=4)
+    marked = [cell for cell in report.cells if ERROR_MARKER_TAG in cell.metadata.get("tags", ())]
+    for cell in marked[:1]:
+        # Titles in it are an agent's words, and the cell is Markdown, which takes HTML.
+        safe = "".join(
+            one if one.isalnum() or one in " ,.;:" else f"&#{ord(one)};" for one in sentence
+        )
+        cell.source = f"**{safe}** ([Where it stands](#rootbound-outcome))"
+    for cell in marked[1:]:
+        cell.source = '<span id="rootbound-outcome"></span>'
+    nbformat.write(report, output)
 
 
 def _to_html(output: Path) -> Path:

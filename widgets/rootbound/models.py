@@ -85,7 +85,7 @@ class Model:
             for item in dataclasses.fields(self)
             if item.repr and getattr(self, item.name) not in (None, (), {}, "")
         }
-        return html.facts(type(self).__name__, shown)
+        return html.facts(html.words(type(self).__name__), shown)
 
 
 @dataclass(frozen=True, kw_only=True)

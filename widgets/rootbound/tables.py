@@ -149,7 +149,7 @@ class Listing(list[M]):
     def _repr_html_(self) -> str:
         names = columns_of(self._cls)
         used = [name for name in names if any(getattr(item, name) not in _EMPTY for item in self)]
-        title = self._cls.__name__.removeprefix("Async")
+        title = html.words(self._cls.__name__)
         return html.listing(title, self, (used or list(names))[:_MAX_COLUMNS])
 
 

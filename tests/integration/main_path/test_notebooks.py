@@ -79,11 +79,11 @@ def test_plan_review_investigate_and_compare(live: LiveStack, tmp_path: Path) ->
     live.replay.by_title = {"Repair addition": [trespass(live), *fix_calculator()]}
     html = execute(live, "plan_and_review", tmp_path, project=project["id"], decision="approve")
     for expected in ("Repair, then describe.", "edit_file", "python3 -m unittest -q",
-                     "return a + b", "DENIED", "is in <strong>SUCCESS</strong>"):  # fmt: skip
+                     "return a + b", "DENIED", "is in <b>SUCCESS</b>"):  # fmt: skip
         assert expected in html, expected
 
     html = execute(live, "audit_investigation", tmp_path, project=project["id"])
-    for expected in ("beyond.txt", "outside all", "data:image/png", "AuditVerification"):
+    for expected in ("beyond.txt", "outside all", "data:image/png", "Audit verification"):
         assert expected in html, expected
 
     live.replay.by_title = {}
@@ -156,7 +156,11 @@ def test_a_batch_killed_midway_goes_on_without_repeating(live: LiveStack, tmp_pa
     assert report["tasks"][1]["status"] == "not begun"
     assert "Not everything was done. Repair addition: " in err
     assert report["error"] in err
-    assert "batch-failing" in as_html(live, Path(report["report"]))
+    html = as_html(live, Path(report["report"]))
+    assert "batch-failing" in html
+    top = html[html.index("<main") :]
+    assert top.index("Not everything was done. Repair addition: ") < top.index("Batch report")
+    assert "Exception was encountered" not in html and "papermill encountered" not in html
 
 
 @pytest.mark.parametrize(
