@@ -190,7 +190,7 @@ def _tell_readers(output: Path, sentence: str) -> None:
     import nbformat
     from papermill.execute import ERROR_MARKER_TAG  # type: ignore[import-untyped]
 
-    report = nbformat.read(output, as_version=4)
+    report = nbformat.read(output, as_version=4)  # type: ignore[no-untyped-call]
     marked = [cell for cell in report.cells if ERROR_MARKER_TAG in cell.metadata.get("tags", ())]
     for cell in marked[:1]:
         # Titles in it are an agent's words, and the cell is Markdown, which takes HTML.
@@ -200,7 +200,7 @@ def _tell_readers(output: Path, sentence: str) -> None:
         cell.source = f"**{safe}** ([Where it stands](#rootbound-outcome))"
     for cell in marked[1:]:
         cell.source = '<span id="rootbound-outcome"></span>'
-    nbformat.write(report, output)
+    nbformat.write(report, output)  # type: ignore[no-untyped-call]
 
 
 def _to_html(output: Path) -> Path:
