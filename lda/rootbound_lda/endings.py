@@ -47,13 +47,19 @@ def _meaning(error: BaseException, record: RunRecord, home: Path) -> tuple[Failu
         return "REPO_INVALID", str(error)
     if isinstance(error, KeyMissing):
         return "PROVIDER_AUTH", str(error)
-    if isinstance(error, SandboxUnavailable):
-        return "POLICY_UNENFORCEABLE", str(error)
-    if isinstance(error, GitError) and not Path(record.repo_path).is_dir():
+    outside = isinstance(error, GitError | SandboxUnavailable)
+    if outside and not Path(record.repo_path).is_dir():
         return "REPO_INVALID", (
             f"There is no folder {record.repo_path} any more: it was moved or deleted during the "
             "run. Put it back, or correct the project's path, and retry the task."
         )
+    if outside and record.base_commit and not (home / "worktrees" / record.attempt_id).is_dir():
+        return "LDA_LOST", (
+            "The attempt's worktree was removed during the run; what was committed is on its "
+            "branch. Retry the task."
+        )
+    if isinstance(error, SandboxUnavailable):
+        return "POLICY_UNENFORCEABLE", str(error)
     if isinstance(error, AuditUnavailable | OutboxUnavailable | GitError):
         return "INTERNAL", str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -52,3 +52,13 @@ def test_settings_that_no_run_could_use_are_refused_at_once(client, settings, fi
             "thinking": False, "key_name": "TEAM_API_KEY"}  # fmt: skip
     made = client.post("/api/agents/", {**body, "settings": good})
     assert (made.status_code, made.json()["settings"]) == (201, good)
+
+
+def test_another_provider_brings_its_model(client):
+    body = {"name": "B", "provider": "GLM", "role": "QA", "model": "glm-7"}
+    address = f"/api/agents/{client.post('/api/agents/', body).json()['id']}/"
+    other = client.patch(address, {"provider": "GEMINI"}).json()
+    assert (other["provider"], other["model"]) == ("GEMINI", "gemini-2.5-flash")
+    named = client.patch(address, {"provider": "GLM", "model": "glm-9"}).json()
+    assert (named["provider"], named["model"]) == ("GLM", "glm-9")
+    assert client.patch(address, {"provider": "GLM", "name": "C"}).json()["model"] == "glm-9"

@@ -20,6 +20,7 @@ from rootbound_backend.apps.attempts.models import Attempt, AttemptEvent, Attemp
 from rootbound_backend.apps.attempts.services import create_attempt
 from rootbound_backend.apps.attempts.tasks import (
     cancel_run_task,
+    discard_deleted_run_task,
     discard_run_task,
     start_attempt_task,
     start_dependants_task,
@@ -33,6 +34,7 @@ from rootbound_backend.apps.attempts.transitions import (
 from rootbound_backend.apps.local_access.models import WritableRoot
 from rootbound_backend.apps.tasks.models import Task
 from rootbound_backend.celery import app as celery_app
+from rootbound_backend.lda_client import LdaRefusedError
 from rootbound_backend.tokens import verify_ingest_token
 from tests.integration.backend.backend_support import (
     HEAD,
@@ -346,6 +348,29 @@ def test_reject_and_retry_with_feedback(user, client, lda):
     assert "Shorter." in context
     assert "Too long." in context
     assert client.post(f"/api/attempts/{attempt.pk}/retry/", {}).json()["code"] == "attempt-live"
+
+
+def test_what_is_deleted_leaves_no_worktree(user, client, lda, django_capture_on_commit_callbacks):
+    attempt = in_review(user)
+    waiting = create_attempt(user=user, task_id=make_task(attempt.task.project).pk)
+    sent = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(celery_app, "send_task", lambda name, **kw: sent.append((name, kw["args"])))
+        with django_capture_on_commit_callbacks(execute=True):
+            assert client.delete(f"/api/tasks/{attempt.task_id}/").status_code == 204
+            client.post(f"/api/attempts/{waiting.pk}/cancel/")
+            assert client.delete(f"/api/projects/{waiting.task.project_id}/").status_code == 204
+    name = "attempts.tasks.discard_deleted_run_task"
+    asked = [args for task, args in sent if task == name]
+    assert asked == [[str(attempt.pk), str(user.pk), "/srv/sample"]], "the other one never began"
+    lda.answer("POST", ".*/discard", 202, {})
+    discard_deleted_run_task(*asked[0])
+    assert len(lda.bodies(f"/runs/{attempt.pk}/discard")) == 1
+    lda.problem("POST", ".*/discard", 404, "run-unknown")
+    discard_deleted_run_task(*asked[0])
+    lda.problem("POST", ".*/discard", 409, "run-live")
+    with pytest.raises(LdaRefusedError):  # which a worker answers by trying again
+        discard_deleted_run_task(*asked[0])
 
 
 def test_retry_from_review_rejects_and_starts_again(user, client):

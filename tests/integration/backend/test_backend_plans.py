@@ -98,7 +98,9 @@ def test_auto_approve_and_edited_plans(user, client, lda):
     refused = client.post(address, {"tasks": loop})
     assert (refused.status_code, refused.json()["code"]) == (400, "dependency-cycle")
     assert client.post(address, {"tasks": [{"key": "x"}]}).status_code == 400
-    answer = client.post(address, {"tasks": [{**PLAN["tasks"][1], "title": "Only this"}]})
+    blank = client.post(address, {"tasks": [{**PLAN["tasks"][1], "title": "  "}]})
+    assert (blank.status_code, blank.json()["detail"]) == (400, "A title may not be blank.")
+    answer = client.post(address, {"tasks": [{**PLAN["tasks"][1], "title": " Only this "}]})
     (only,) = answer.json()["tasks_created"]
     assert client.get(f"/api/tasks/{only}/").json()["title"] == "Only this"
 

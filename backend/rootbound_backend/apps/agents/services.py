@@ -36,7 +36,7 @@ def create_agent(*, user: User, fields: dict[str, Any]) -> AgentProfile:
 
 
 def update_agent(*, user: User, agent_id: uuid.UUID, fields: dict[str, Any]) -> AgentProfile:
-    """Change the given fields of a profile.
+    """Change the given fields of a profile; another provider brings its default model with it.
 
     Raises
     ------
@@ -44,6 +44,8 @@ def update_agent(*, user: User, agent_id: uuid.UUID, fields: dict[str, Any]) -> 
         404.
     """
     agent = get_agent(user=user, agent_id=agent_id)
+    if fields.get("provider", agent.provider) != agent.provider and "model" not in fields:
+        fields = {**fields, "model": DEFAULT_MODELS[Provider(fields["provider"])]}
     for name, value in fields.items():
         setattr(agent, name, value)
     if fields:

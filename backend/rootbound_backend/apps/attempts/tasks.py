@@ -16,10 +16,17 @@ from rootbound_backend.apps.attempts.partitions import ensure_partitions
 from rootbound_backend.apps.attempts.places import place_of
 from rootbound_backend.apps.attempts.retention import clear_away
 from rootbound_backend.apps.tasks.autostart import start_dependants, start_ready_tasks
-from rootbound_backend.lda_client import LdaRefusedError, LdaUnreachableError, lda_request
+from rootbound_backend.lda_client import (
+    LdaPlace,
+    LdaRefusedError,
+    LdaUnreachableError,
+    lda_request,
+)
+from rootbound_backend.problems import Problem
 
 __all__ = [
     "cancel_run_task",
+    "discard_deleted_run_task",
     "discard_run_task",
     "reap_attempts_task",
     "start_attempt_task",
@@ -82,6 +89,20 @@ def cancel_run_task(self: Any, attempt_id: str) -> None:
 def discard_run_task(self: Any, attempt_id: str) -> None:
     """Have the LDA remove the worktree of a rejected attempt; the branch is kept."""
     _tell(self, attempt_id, "discard")
+
+
+@shared_task(name="attempts.tasks.discard_deleted_run_task", bind=True, max_retries=20)
+def discard_deleted_run_task(self: Any, attempt_id: str, user_id: str, repo_path: str) -> None:
+    """Have the LDA remove the worktree of an attempt that was deleted with its task."""
+    place: LdaPlace = {"user_id": uuid.UUID(user_id), "path": repo_path}
+    try:
+        lda_request("POST", f"/runs/{attempt_id}/discard", **place, body={}, timeout_s=30)
+    except Problem as problem:
+        # Its processes may still be ending; a run that is not known (any more) left nothing.
+        if problem.code == "run-live" or isinstance(problem, LdaUnreachableError):
+            wait = handover.back_off_s(self.request.retries + 1)
+            raise self.retry(exc=problem, countdown=wait) from problem
+        logger.info("Attempt %s leaves its worktree: %s", attempt_id, problem.detail)
 
 
 def _tell(task: Any, attempt_id: str, what: str) -> None:

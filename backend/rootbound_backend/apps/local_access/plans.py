@@ -46,7 +46,7 @@ class PlanReport(msgspec.Struct):
 
 
 def check_plan_tasks(tasks: list[PlanTask]) -> None:
-    """Refuse plans with repeated keys, unknown dependencies or cycles.
+    """Refuse plans with blank titles, repeated keys, unknown dependencies or cycles.
 
     Raises
     ------
@@ -55,6 +55,8 @@ def check_plan_tasks(tasks: list[PlanTask]) -> None:
     """
     graph: dict[str, list[str]] = {}
     for index, task in enumerate(tasks):
+        if not task.title.strip():
+            raise InvalidInput(field=f"tasks[{index}].title", detail="A title may not be blank.")
         if task.key in graph:
             raise InvalidInput(
                 field=f"tasks[{index}].key", detail=f"The key {task.key!r} appears twice."
@@ -93,7 +95,7 @@ def task_fields(task: PlanTask, ids: dict[str, str]) -> dict[str, Any]:
     if task.files:
         parts.append("Files:\n" + "\n".join(f"- {name}" for name in task.files))
     return {
-        "title": task.title,
+        "title": task.title.strip(),
         "description": "\n\n".join(part for part in parts if part),
         "agent_role": task.role,
         "priority": task.priority,

@@ -6,7 +6,9 @@ import uuid
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
+from rootbound_backend import queueing
 from rootbound_backend.apps.attempts.models import Attempt, AttemptStatus
 from rootbound_backend.apps.local_access.live_policy import note_change
 from rootbound_backend.apps.local_access.selectors import enabled_root_paths
@@ -16,7 +18,13 @@ from rootbound_backend.apps.users.models import User
 from rootbound_backend.lda_client import lda_request
 from rootbound_backend.problems import Problem
 
-__all__ = ["create_project", "delete_project", "update_project"]
+__all__ = [
+    "create_project",
+    "delete_project",
+    "discard_with",
+    "refuse_while_live",
+    "update_project",
+]
 
 
 def create_project(
@@ -131,6 +139,8 @@ def update_project(*, user: User, project_id: uuid.UUID, fields: dict[str, Any])
 def delete_project(*, user: User, project_id: uuid.UUID) -> None:
     """Delete a project with its tasks and attempts; the repository and the audit log stay.
 
+    The attempts' worktrees go, and what was committed stays under ``refs/rootbound/discarded``.
+
     Raises
     ------
     Problem
@@ -139,8 +149,18 @@ def delete_project(*, user: User, project_id: uuid.UUID) -> None:
     get_project(user=user, project_id=project_id)
     with transaction.atomic():
         Project.objects.select_for_update().filter(pk=project_id).first()
-        refuse_while_live(Attempt.objects.filter(task__project_id=project_id), "project")
+        attempts = Attempt.objects.filter(task__project_id=project_id)
+        refuse_while_live(attempts, "project")
+        discard_with(attempts)
         Project.objects.filter(pk=project_id).delete()
+
+
+def discard_with(attempts: QuerySet[Attempt]) -> None:
+    """Have the worktrees of attempts that are about to be deleted removed; their commits stay."""
+    begun = attempts.exclude(lease_generation=0).exclude(status=AttemptStatus.SUCCESS)
+    places = begun.values_list("pk", "task__project__owner_id", "task__project__repo_path")
+    for attempt_id, owner_id, repo_path in places:
+        queueing.enqueue_on_commit(queueing.DISCARD_DELETED_RUN, attempt_id, owner_id, repo_path)
 
 
 def refuse_while_live(attempts: Any, what: str) -> None:

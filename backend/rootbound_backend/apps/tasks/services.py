@@ -13,7 +13,7 @@ from rootbound_backend.apps.agents.selectors import get_agent
 from rootbound_backend.apps.attempts.models import ACTIVE_STATUSES, Attempt
 from rootbound_backend.apps.attempts.transitions import apply_task_transition, touch_task
 from rootbound_backend.apps.projects.models import Project
-from rootbound_backend.apps.projects.services import refuse_while_live
+from rootbound_backend.apps.projects.services import discard_with, refuse_while_live
 from rootbound_backend.apps.tasks.models import Task
 from rootbound_backend.apps.tasks.selectors import dependants, get_task
 from rootbound_backend.apps.tasks.versions import refuse_stale
@@ -208,6 +208,8 @@ def cycle_in(graph: Mapping[str, Sequence[str]], start: str) -> list[str]:
 def delete_task(*, user: User, task_id: uuid.UUID) -> None:
     """Delete a task with its attempts; tasks that depend on it lose that dependency.
 
+    The attempts' worktrees go, and what was committed stays under ``refs/rootbound/discarded``.
+
     Raises
     ------
     Problem
@@ -220,6 +222,7 @@ def delete_task(*, user: User, task_id: uuid.UUID) -> None:
         if task is None:
             raise not_found("task")
         refuse_while_live(Attempt.objects.filter(task=task), "task")
+        discard_with(Attempt.objects.filter(task=task))
         for dependant in dependants(task).select_for_update(no_key=True):
             dependant.dependencies = [
                 item for item in dependant.dependencies if item != str(task_id)
