@@ -104,7 +104,9 @@ def test_a_run_survives_what_goes_wrong(
     ):
         assert expected in said, expected
     retried = receiver.payloads(attempt, "retry")
-    assert len(retried) >= 4
+    # One request for each step and each of our retries: nobody below us tries again as well.
+    steps = receiver.payloads(attempt, "usage")[-1]["steps"]
+    assert (len(retried), len(model.requests)) == (4, steps + 4)
     assert git(repo, "show", f"{status['head_commit']}:calc.py").startswith(
         "def add(a, b):\n    return a + b"
     )

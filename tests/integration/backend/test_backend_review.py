@@ -150,6 +150,10 @@ def test_an_agent_learns_what_came_before(user, client, lda):
     again = client.post(f"/api/attempts/{failed.pk}/retry/", {"feedback": "Mind the sign."}).json()
     context = build_payload(Attempt.objects.get(pk=again["id"]))["task"]["context"]
     assert "- Build it (2 files changed): Now it adds." in context
+    Attempt.objects.filter(pk=done.pk).update(summary="s" * 5_000)
+    long = build_payload(Attempt.objects.get(pk=again["id"]))["task"]["context"]
+    assert "s" * 2_000 in long
+    assert "s" * 2_001 not in long, "a long result is cut"
     assert "ended with GATE_TEST" in context
     assert "E   assert 3 == 4" in context
     assert "Feedback of the user: Mind the sign." in context

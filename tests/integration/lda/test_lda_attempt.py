@@ -49,6 +49,8 @@ def test_whole_attempt(provider: str, lda: Any, repo: Path, receiver: Any, stub:
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert events[0]["payload"]["kind"] == "enforcement"
     assert "".join(item["delta"] for item in receiver.payloads(attempt, "text")) == "I look first."
+    thought = "".join(item["delta"] for item in receiver.payloads(attempt, "thinking"))
+    assert thought == "Hm.", "thinking is streamed beside the text"
     assert receiver.payloads(attempt, "retry")
     gates = [g for g in receiver.payloads(attempt, "gate") if g["commit"] == head]
     assert [(g["name"], g["exit_code"]) for g in gates] == [

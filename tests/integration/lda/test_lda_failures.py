@@ -77,7 +77,7 @@ def test_a_failing_gate_goes_back_to_the_agent(
         (
             [GOOD, DONE],
             {
-                "commands": {"test_cmd": "sleep 60"},
+                "commands": {"test_cmd": "(setsid sleep 61.5 &) ; sleep 60"},
                 "limits": {"gate_timeout_s": 0.5, "gate_retries": 0},
             },
             "GATE_TIMEOUT",
@@ -104,11 +104,19 @@ def test_typed_failures(
     turns: list[Turn], changes: dict[str, Any], failure: str, says: str,
     lda: Any, repo: Path, receiver: Any, stub: Any,
 ) -> None:  # fmt: skip
-    payload = run_payload(repo, receiver, stub(Steps(turns)), **changes)
+    model = stub(Steps(turns))
+    payload = run_payload(repo, receiver, model, **changes)
     status = run(lda, receiver, payload)
     assert (status["status"], status["failure"]) == ("FAILED", failure), status
     assert says in status["message"]
     assert "\n" not in status["message"]
+    if failure == "GATE_TIMEOUT":
+        assert processes("sleep 61.5") == [], "nothing of its tree is left"
+    if says == "same arguments":
+        told = [m["content"] for m in model.requests[-1].body["messages"] if m["role"] == "tool"]
+        assert ["[You made this same call before." in text for text in told] == [
+            False, False, True, True,
+        ]  # fmt: skip
     if failure.startswith("AGENT_LIMIT_STEPS"):
         kept = git(repo, "show", f"attempt/{payload['attempt_id']}:calc.py")
         assert "a + b" in kept, "what the agent did is kept on its branch"

@@ -9,6 +9,7 @@ from pydantic_ai import exceptions as vendor
 
 from rootbound_lda.agent.faults import AgentStopped, understand
 from rootbound_lda.agent.limits import Warnings, check
+from rootbound_lda.agent.models import open_model
 from rootbound_lda.agent.prices import UNKNOWN, FlatPrice, Meter, price_of
 from rootbound_lda.wire import AgentConfig, Limits
 
@@ -55,6 +56,27 @@ def test_every_fault_is_understood(
     assert "\n" not in fault.sentence
     assert (fault.delay(1) is not None) is retry
     assert fault.delay(4) is None, "there is an end to trying again"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("own", "environment", "used"),
+    [
+        (None, {}, "https://api.z.ai/api/paas/v4"),
+        (None, {"GLM": "https://open.bigmodel.cn/api/paas/v4"}, "https://open.bigmodel.cn"),
+        (
+            "https://api.z.ai/api/coding/paas/v4/",
+            {"GLM": "https://x.invalid"},
+            "https://api.z.ai/api/c",
+        ),
+    ],
+)
+async def test_the_profiles_address_comes_before_the_machines_and_the_vendors(
+    own: str | None, environment: dict[str, str], used: str
+) -> None:
+    config = AgentConfig(provider="GLM", model="glm-7", base_url=own)
+    async with open_model(config, "key", environment) as codec:
+        assert str(codec.model.base_url).startswith(used)
 
 
 def test_a_vendors_wait_is_kept_unless_it_is_too_long() -> None:

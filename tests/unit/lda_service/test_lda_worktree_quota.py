@@ -39,6 +39,50 @@ def run(repo: Path, worktrees: Path, name: str, started: str, **more: Any) -> Ru
 
 
 @pytest.mark.asyncio
+async def test_only_what_nobody_can_miss_goes(tmp_path: Path) -> None:
+    """Of runs that ended without a commit: an empty worktree goes, unfinished work stays."""
+    repo, worktrees = tmp_path / "repo", tmp_path / "worktrees"
+    repo.mkdir()
+    worktrees.mkdir()
+    git(repo, "init", "-q", "-b", "main")
+    git(repo, "config", "user.name", "Ada")
+    git(repo, "config", "user.email", "ada@example.org")
+    git(repo, "commit", "-q", "--allow-empty", "-m", "first")
+    base = git(repo, "rev-parse", "HEAD")
+    records = []
+    for name in ("empty", "dirty", "ahead", "live"):
+        git(repo, "worktree", "add", "-q", "-b", f"attempt/{name}", str(worktrees / name))
+        records.append(
+            RunRecord(
+                attempt_id=name,
+                run_id=name,
+                lease_generation=1,
+                repo_path=str(repo),
+                base_ref="main",
+                boot_id="b",
+                started_at="2026-01-01T00:00:00Z",
+                state="FAILED",
+                base_branch="main",
+                base_commit=base,
+            )
+        )
+    (worktrees / "dirty/half.txt").write_text("half done")
+    git(worktrees / "ahead", "commit", "-q", "--allow-empty", "-m", "made just before the end")
+    services: Any = SimpleNamespace(
+        config=SimpleNamespace(worktrees=worktrees, runs=tmp_path / "runs"),
+        locks=RepositoryLocks(),
+    )
+    tender = Tender(services, lambda: records, "live".__eq__, quota=None)
+    reasons = {row["attempt_id"]: row["reason"] for row in (await tender.inventory())["worktrees"]}
+    assert reasons == {"empty": "empty", "dirty": "", "ahead": "", "live": ""}
+    assert await tender.tend() == ["empty"]
+    assert sorted(path.name for path in worktrees.iterdir() if path.name[0] != ".") == [
+        "ahead", "dirty", "live",
+    ]  # fmt: skip
+    assert git(repo, "rev-parse", "refs/rootbound/discarded/empty") == base
+
+
+@pytest.mark.asyncio
 async def test_the_oldest_give_way_and_work_is_kept(tmp_path: Path) -> None:
     repo, worktrees = tmp_path / "repo", tmp_path / "worktrees"
     repo.mkdir()
