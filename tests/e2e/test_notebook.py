@@ -16,7 +16,6 @@ def test_task_board_widget_moves_in_a_notebook(
 ) -> None:
     project = live.make_project("In a notebook")
     task = live.make_task(project, "Repair it from a cell", priority=1)
-    live.make_task(project, "Look at it only")
     live.replay.turns = fix_calculator(delay_s=0.5)
     cell = (
         "import ipywidgets, rootbound as rb\n"
@@ -38,6 +37,14 @@ def test_task_board_widget_moves_in_a_notebook(
     assert max(widths) - min(widths) < 20, "beside each other, each has half of the row"
     assert serious_findings(page, ".jp-OutputArea-output .jp-rootbound-Widget") == []
 
+    # Forms are in a cell as they are in a panel.
+    output.get_by_role("button", name="New task").click()
+    form = output.get_by_role("form", name="New task")
+    form.get_by_label("What shall be done").fill("Look at it only")
+    form.get_by_role("button", name="Add the task").click()
+    made = output.locator('[data-task][aria-label="Look at it only"]')
+    expect(made).to_be_visible()
+
     # The keys that JupyterLab has for cells are the view's own while that has the focus.
     card.focus()
     for key in ("d", "d", "x", "a", "b", "m"):
@@ -45,7 +52,7 @@ def test_task_board_widget_moves_in_a_notebook(
     expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(2)
     expect(page.locator(".jp-Notebook .jp-MarkdownCell")).to_have_count(0)
     page.keyboard.press("ArrowDown")
-    expect(output.locator('[data-task][aria-label="Look at it only"]')).to_be_focused()
+    expect(made).to_be_focused()
     page.keyboard.press("ArrowUp")
     expect(card).to_be_focused()
     page.keyboard.press("Tab")

@@ -6,6 +6,7 @@ import gc
 import json
 import threading
 import time
+import uuid
 import weakref
 from unittest import mock
 
@@ -135,6 +136,46 @@ def test_a_task_is_chosen_from_python(server, project):
     widget._take([{"type": "task_deleted", "id": made_since["id"]}])
     assert widget.selected is None
     widget.close()
+
+
+def test_forms_ask_for_what_their_view_shows_and_nothing_else(server, client, project):
+    task = server.state.task(project.raw)
+    other = server.state.task({"id": str(uuid.uuid4())})
+    widget = rb.TaskBoard(project)
+    line = shown(widget)
+    seen = []
+    widget.on_action(lambda _widget, name, params: seen.append((name, params["path"])))
+
+    def write(method, path, body=None):
+        return line.ask("write", {"method": method, "path": path, "body": body})
+
+    place = f"api/projects/{project.id}/tasks/"
+    made = write("POST", place, {"title": "From a form", "agent_role": "QA"})
+    assert made["result"]["title"] == "From a form"
+    assert seen == [("write", place)]
+    changed = write("PATCH", f"api/tasks/{task['id']}/", {"title": "Changed"})
+    assert changed["result"]["title"] == "Changed"
+    plans = line.ask("read", {"path": f"api/projects/{project.id}/decompositions/?limit=5"})
+    assert "cannot" not in str(plans)
+    for method, path in (
+        ("PATCH", f"api/tasks/{other['id']}/"),
+        ("POST", f"api/projects/{other['project']}/tasks/"),
+        ("DELETE", f"api/projects/{project.id}/"),
+        ("POST", "api/local-access/roots/"),
+        ("POST", f"{place}../../agents/"),
+        ("GET", f"api/tasks/{task['id']}/"),
+    ):
+        assert write(method, path)["problem"]["code"] == "invalid-params", path
+    assert line.ask("read", {"path": "api/agents/"})["problem"]["code"] == "invalid-params"
+    assert len(seen) == 2
+    widget.close()
+    raw = server.state.attempt(task, status="FAILED")
+    stream = rb.AttemptStream(client.attempt(raw["id"]))
+    asked = {"method": "POST", "path": f"api/attempts/{raw['id']}/retry/", "body": {"feedback": ""}}
+    assert shown(stream).ask("write", asked)["result"]["status"] == "QUEUED"
+    asked["path"] = f"api/attempts/{raw['id']}/approve/"
+    assert not shown(stream).ask("write", asked)["ok"]
+    stream.close()
 
 
 def test_every_message_is_answered(server, project):

@@ -18,7 +18,7 @@ from ..models import Event
 from ..objects import Attempt
 from .base import BaseWidget, Handler, text_param
 from .feed import Source
-from .verbs import access_verbs, attempt_verbs
+from .verbs import access_verbs, attempt_verbs, form_verbs
 
 _MAX_EVENTS = 1000
 _MAX_BYTES = 2**20
@@ -68,6 +68,9 @@ class AttemptStream(BaseWidget):
         decisions = attempt_verbs(lambda _params: self._attempt)
         self._handlers |= {name: self._decide(verb) for name, verb in decisions.items()}
         self._handlers |= access_verbs(lambda: self._attempt.access_requests())
+        self._handlers |= form_verbs(
+            attempt.client, (f"POST api/attempts/{attempt.id}/(messages|retry)/",)
+        )
         self._handlers |= {
             "ack": self._ack,
             "events_page": lambda params: self._page(

@@ -27,7 +27,7 @@ Handler = Callable[[dict[str, Any]], Any]
 # Messages of the views among themselves; everything else is something that a person did.
 _INNER = frozenset({
     "hello", "ack", "bundle", "load_more", "access_requests", "timeline", "tree", "verify",
-    "catalogue", "events_page", "search_events",
+    "catalogue", "read", "events_page", "search_events",
 })  # fmt: skip
 
 
@@ -93,7 +93,8 @@ class BaseWidget(anywidget.AnyWidget):
         ----------
         callback : callable
             Called with the widget, the action's name (``"approve"``, ``"grant_access"``,
-            ``"start_attempt"``, ``"select"``, ...) and its parameters, after it succeeded.
+            ``"start_attempt"``, ``"select"``, ...) and its parameters, after it succeeded. What
+            is sent by a form is a ``"write"``, with the API's ``method``, ``path`` and ``body``.
         remove : bool, default False
             Stop calling it.
         """

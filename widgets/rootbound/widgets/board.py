@@ -14,7 +14,7 @@ from ..errors import NotFoundError
 from ..objects import Attempt, Project
 from .base import BaseWidget, text_param
 from .feed import Source
-from .verbs import attempt_verbs, version_param
+from .verbs import attempt_verbs, form_verbs, version_param
 
 
 class TaskBoard(BaseWidget):
@@ -48,6 +48,18 @@ class TaskBoard(BaseWidget):
         self._tasks: dict[str, dict[str, Any]] = {}
         super().__init__(**kwargs)
         self._handlers |= attempt_verbs(self._attempt)
+        project_id, one = project.id, "[0-9a-f-]{36}"
+        self._handlers |= form_verbs(
+            project.client,
+            (
+                f"POST api/projects/{project_id}/(tasks|decompositions)/",
+                f"GET api/projects/{project_id}/decompositions/",
+                f"GET api/decompositions/{one}/",
+                f"POST api/decompositions/{one}/approve/",
+                f"(PATCH|DELETE) api/tasks/{one}/",
+            ),
+            lambda place: not place.startswith("api/tasks/") or place.split("/")[2] in self._tasks,
+        )
         self._handlers |= {"start_attempt": self._start, "select": self._select}
 
     def _load(self) -> dict[str, Any]:

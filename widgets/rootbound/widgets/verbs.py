@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import uuid
+from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
+from .. import _operations as ops
 from ..access import AccessRequest
+from ..client import Client
 from ..errors import InvalidRequestError
 from ..objects import Attempt
 from .base import Handler, text_param
@@ -34,6 +39,47 @@ def attempt_verbs(attempt_of: Callable[[dict[str, Any]], Attempt]) -> dict[str, 
         "approve": lambda params: attempt_of(params).approve(version=version_param(params)).raw,
         "reject": reject,
         "cancel": lambda params: attempt_of(params).cancel(version=version_param(params)).raw,
+    }
+
+
+def form_verbs(
+    client: Client, ways: Sequence[str], is_shown: Callable[[str], bool] = lambda _place: True
+) -> dict[str, Handler]:
+    """Return the handlers for ``read`` and ``write``, by which a view's forms ask the API.
+
+    Parameters
+    ----------
+    client : Client
+        The connection to use.
+    ways : sequence of str
+        What may be asked, as regular expressions of ``"METHOD path"`` without a query; anything
+        else is refused, so that a view stays with what it shows.
+    is_shown : callable
+        Given such a path, whether the view shows what it names; by default it does.
+
+    Returns
+    -------
+    dict
+        Handlers by method; each answers with the API's JSON.
+    """
+    allowed = re.compile("|".join(f"(?:{way})" for way in ways))
+
+    def ask(method: str, params: dict[str, Any]) -> Any:
+        place, _, query = text_param(params, "path").partition("?")
+        if not allowed.fullmatch(f"{method} {place}") or not is_shown(place):
+            raise InvalidRequestError(
+                f"This view does not ask for {method} {place}.", code="invalid-params"
+            )
+        return client._call(
+            ops.Operation(
+                method, f"/{place}", lambda raw: raw, dict(parse_qsl(query)), params.get("body"),
+                None if method == "GET" else uuid.uuid4().hex,
+            )
+        )  # fmt: skip
+
+    return {
+        "read": lambda params: ask("GET", params),
+        "write": lambda params: ask(text_param(params, "method"), params),
     }
 
 

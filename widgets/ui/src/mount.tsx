@@ -36,7 +36,7 @@ export function mountTaskBoard(
   options: BoardOptions = {}
 ): Dispose {
   const store = new BoardStore(source, options.projectId ?? null);
-  const { openAttempt, openAudit, work, pickFolder } = options;
+  const { openAttempt, openAudit, work, pickFolder, isOfOneProject } = options;
   void store.open();
   return mount(
     host,
@@ -47,6 +47,7 @@ export function mountTaskBoard(
       openAudit={openAudit}
       work={work}
       pickFolder={pickFolder}
+      isOfOneProject={isOfOneProject}
     />,
     options,
     () => store.dispose()

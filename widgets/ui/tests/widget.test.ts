@@ -2,13 +2,16 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
 import stream from '../src/widgets/attempt_stream';
-import { attempt, event, eventually } from './fixtures';
+import board from '../src/widgets/task_board';
+import { PROJECT, attempt, event, eventually } from './fixtures';
 
 /** A model that answers as the Python side does. */
 class Model {
   readonly sent: { id: number; method: string; params: { [key: string]: unknown } }[] = [];
   readonly saved: { [name: string]: unknown }[] = [];
   private readonly heard = new Map<string, Set<(content?: unknown) => void>>();
+  /** Why the next thing written is refused. */
+  refusal: { [key: string]: unknown } | null = null;
   private unsaved: { [name: string]: unknown } = {};
 
   constructor(readonly traits: { [name: string]: unknown }) {}
@@ -32,13 +35,22 @@ class Model {
     const answers: { [method: string]: unknown } = {
       hello: {},
       access_requests: [],
+      read: { results: [] },
+      write: {},
       search_events: { results: [], previous: null },
       catalogue: {
         plurals: [2, 0, 1, ...Array.from({ length: 197 }, () => 2)],
         messages: { Everything: ['Wszystko'], '%1 entry': ['%1 wpis', '%1 wpisy', '%1 wpisów'] }
       }
     };
-    const reply = { reply_to: message.id, ok: true, result: answers[message.method] };
+    const { refusal } = this;
+    if (message.method === 'write') {
+      this.refusal = null;
+    }
+    const reply =
+      message.method === 'write' && refusal
+        ? { reply_to: message.id, ok: false, problem: refusal }
+        : { reply_to: message.id, ok: true, result: answers[message.method] };
     queueMicrotask(() => this.emit('msg:custom', reply));
   }
 
@@ -167,4 +179,34 @@ test('a notebook’s keys of one stroke are the view’s while it has the focus'
   expect(pressed({ key: 's', ctrlKey: true })).toBe(false);
   expect(pressed({ key: 'Enter' })).toBe(true);
   expect(pressed({ key: 'Enter', shiftKey: true })).toBe(false);
+});
+
+test('a task is made in a cell, and a refusal is told at its field', async () => {
+  const model = new Model({ _state: { project: PROJECT, tasks: [] }, theme: 'auto', locale: 'auto' });
+  dispose = board.render({ model, el: cell });
+  const button = (text: string): HTMLButtonElement | undefined =>
+    [...cell.querySelectorAll('button')].find(one => one.textContent === text);
+  await eventually(() => expect(button('New task')).toBeDefined());
+  expect(cell.querySelector('[aria-label="New project"]')).toBeNull();
+  button('New task')?.click();
+  await eventually(() => expect(cell.querySelector('form input')).not.toBeNull());
+  const title = cell.querySelector('form input') as HTMLInputElement;
+  title.value = 'From a cell';
+  title.dispatchEvent(new Event('input', { bubbles: true }));
+  const errors = { title: ['This title is taken.'] };
+  model.refusal = { detail: 'Not so.', code: 'invalid', status: 400, errors };
+  const submit = (): boolean | undefined =>
+    cell.querySelector('form')?.dispatchEvent(new Event('submit', { cancelable: true }));
+  submit();
+  await eventually(() => expect(cell.textContent).toContain('This title is taken.'));
+  expect((cell.querySelector('form input') as HTMLInputElement).value).toBe('From a cell');
+  submit();
+  await eventually(() => expect(cell.querySelector('form')).toBeNull());
+  const written = model.sent.filter(one => one.method === 'write').map(one => one.params);
+  expect(written).toHaveLength(2);
+  expect(written[1]).toMatchObject({
+    method: 'POST',
+    path: 'api/projects/p1/tasks/',
+    body: { title: 'From a cell' }
+  });
 });

@@ -22,6 +22,8 @@ export interface BoardHooks {
   openAudit?: (projectId: string) => void;
   /** Makes projects, tasks and plans; without it the board only shows and decides. */
   work?: Work;
+  /** Whether the board makes no other project. */
+  isOfOneProject?: boolean;
   /** Choose a folder of this machine. */
   pickFolder?: () => Promise<string | null>;
 }
@@ -256,9 +258,11 @@ function Toolbar(props: BoardProps & FormProps & { live: boolean }): JSX.Element
         <>
           <Button onClick={() => setForm('task')}>{trans.__('New task')}</Button>
           <Button onClick={() => setForm('plan')}>{trans.__('Plan with PM')}</Button>
-          <Button label={trans.__('New project')} onClick={() => setForm('project')}>
-            +
-          </Button>
+          {!props.isOfOneProject && (
+            <Button label={trans.__('New project')} onClick={() => setForm('project')}>
+              +
+            </Button>
+          )}
         </>
       )}
       {openAudit && chosen && (

@@ -201,7 +201,7 @@ export function Speak({ attempt, work, openAttempt, onLate }: SpeakProps): JSX.E
   const draft = useDraft(`say ${attempt.id}`, '');
   const text = draft.value;
   const [problem, setProblem] = useState<ProblemError | null>(null);
-  const [said, setSaid] = useState(false);
+  const [said, setSaid] = useState('');
   const id = useElementId();
   const refused = refusal(problem, ['text', 'feedback']);
   const wrong = refused.of('text', 'feedback');
@@ -211,13 +211,18 @@ export function Speak({ attempt, work, openAttempt, onLate }: SpeakProps): JSX.E
     return null;
   }
   const submit = async (): Promise<void> => {
-    setSaid(false);
+    setSaid('');
     try {
       if (atWork) {
         await work.tell(attempt.id, text);
-        setSaid(true);
+        setSaid(trans.__('Sent.'));
       } else {
-        openAttempt?.((await work.retry(attempt, text)).id);
+        const made = await work.retry(attempt, text);
+        if (openAttempt) {
+          openAttempt(made.id);
+        } else {
+          setSaid(trans.__('Attempt %1 was started.', made.number));
+        }
       }
       draft.clear();
       setProblem(null);
@@ -270,7 +275,7 @@ export function Speak({ attempt, work, openAttempt, onLate }: SpeakProps): JSX.E
       <FieldError id={id} error={wrong} />
       {said && (
         <p class="jp-rootbound-Muted" role="status">
-          {trans.__('Sent.')}
+          {said}
         </p>
       )}
     </form>

@@ -52,7 +52,7 @@ function isRecord(value: unknown): value is { readonly [key: string]: unknown } 
 }
 
 /** The first sentence about each field of a problem's nested errors. */
-function fieldsOf(errors: unknown, path = ''): [string, string][] {
+export function fieldsOf(errors: unknown, path = ''): [string, string][] {
   if (Array.isArray(errors)) {
     const text = errors.find(part => typeof part === 'string');
     return typeof text === 'string'

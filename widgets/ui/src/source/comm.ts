@@ -1,6 +1,6 @@
 import { signal } from '@preact/signals';
 
-import { ProblemError } from '../model/problem';
+import { ProblemError, fieldsOf } from '../model/problem';
 
 /** What we use of an anywidget model. */
 export interface WidgetModel {
@@ -16,7 +16,7 @@ interface Reply {
   reply_to: number;
   ok: boolean;
   result?: unknown;
-  problem?: { detail?: string; code?: string };
+  problem?: { detail?: string; code?: string; status?: number | null; errors?: unknown };
 }
 
 interface Push {
@@ -132,8 +132,16 @@ export class Comm {
     if (reply.ok) {
       waiting.resolve(reply.result ?? null);
     } else {
-      const { detail, code } = reply.problem ?? {};
-      waiting.reject(new ProblemError(detail ?? 'The kernel refused.', code ?? 'kernel'));
+      const { detail, code, status, errors } = reply.problem ?? {};
+      waiting.reject(
+        new ProblemError(
+          detail ?? 'The kernel refused.',
+          code ?? 'kernel',
+          status ?? 0,
+          null,
+          new Map(fieldsOf(errors))
+        )
+      );
     }
   }
 }

@@ -26,6 +26,7 @@ import type {
 import { Comm, type WidgetModel } from './comm';
 import type { AuditFacts } from './machine';
 import type { Dispose, EventSink, Source, TaskSink } from './source';
+import type { Transport } from './transport';
 
 /** Events that are read at a time when a reader goes back. */
 const EARLIER = 500;
@@ -60,6 +61,14 @@ export class ModelSource implements Source {
     verify: async () => (await this.act('verify', {})) as AuditVerification,
     // A notebook may be opened where no server answers.
     address: () => null
+  };
+  /** What the forms of a view ask for, which the Python side allows or not. */
+  readonly transport: Transport = {
+    request: (method, path, body) =>
+      method === 'GET' ? this.act('read', { path }) : this.act('write', { method, path, body }),
+    // No address of the server's can be reached from a notebook for sure.
+    httpUrl: path => path,
+    socketUrl: path => path
   };
   private readonly comm: Comm;
   /** Choices of a task that Python has not answered yet. */

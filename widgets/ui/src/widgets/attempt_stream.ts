@@ -8,6 +8,7 @@ import { effect } from '@preact/signals';
 import { mountAttemptStream } from '../mount';
 import type { WidgetModel } from '../source/comm';
 import type { Dispose } from '../source/source';
+import { HttpWork } from '../source/work';
 import type { StreamStore } from '../stores/stream';
 import { KINDS } from '../stores/transcript';
 import { widget } from './host';
@@ -16,6 +17,7 @@ export default widget('stream', (host, source, options, model) => {
   let unbind: Dispose = () => undefined;
   const unmount = mountAttemptStream(host, source, source.state.attempt?.id ?? '', {
     ...options,
+    work: new HttpWork(source.transport),
     onStore: store => {
       unbind = bindFilter(store, model);
     }
