@@ -143,3 +143,33 @@ def test_two_worktrees_have_a_node_environment_each_and_share_downloads(
     )
     assert not (repo / "node_modules").exists()
     assert git(repo, "status", "--porcelain") == ""
+
+
+def test_tests_import_the_attempts_code_and_not_the_users_checkout(
+    lda: Any, repo: Path, receiver: Any, stub: Any
+) -> None:
+    # What an editable install does: a path in an environment, found from wherever tests run.
+    install = (
+        "python3 -m venv --without-pip .venv && "
+        "pwd > \"$(.venv/bin/python -c 'import site; print(site.getsitepackages()[0])')/here.pth\""
+    )
+    test = (
+        "top=$PWD; cd / && $top/.venv/bin/python -c "
+        "'import calc; print(\"tested\", calc.__file__); assert calc.add(2, 3) == 5'"
+    )
+    subprocess.run(["bash", "-c", install], cwd=repo, check=True)
+    (repo / ".gitignore").write_text(".venv/\n")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "-m", "An environment")
+    fix = {"path": "calc.py", "content": "def add(a, b):\n    return a + b\n"}
+    model = stub(Steps([Turn(calls=(ToolCall("write_file", fix),)), DONE]))
+    commands = {"install_cmd": install, "test_cmd": test}
+    payload = run_payload(repo, receiver, model, commands=commands)
+    assert lda.call("POST", "/run", payload).status_code == 202
+    attempt = payload["attempt_id"]
+    status = wait_for(lambda: receiver.status(attempt), "the end of the run", 90)
+    assert status["status"] == "REVIEW", status
+    said = log_of(lda, receiver, attempt, "test", status["head_commit"])
+    assert f"tested {lda.home}/worktrees/{attempt}/calc.py" in said
+    assert git(repo, "diff", "--name-only", "main", status["head_commit"]) == "calc.py"
+    assert git(repo, "status", "--porcelain") == ""
