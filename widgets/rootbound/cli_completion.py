@@ -24,8 +24,9 @@ def add_parser(subparsers: Subparsers) -> None:
     completion = subparsers.add_parser(
         "completion",
         help="print the completion for a shell",
-        description='Bash and zsh: eval "$(rootbound completion bash)" in their start-up file; '
-        "fish: rootbound completion fish > ~/.config/fish/completions/rootbound.fish",
+        description='Bash and zsh: eval "$(rootbound completion bash)" in their start-up file, in '
+        "zsh's below its compinit; fish: rootbound completion fish > "
+        "~/.config/fish/completions/rootbound.fish",
     )
     completion.add_argument("shell", choices=_SHELLS, help="yours")
     completion.add_argument("--json", action="store_true", help="print it as JSON")
