@@ -5,15 +5,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import comm
 import pytest
 
 # importlib mode leaves sys.path alone, and the server is shared with the integration tests.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from contract_server import ContractServer, State
+from widget_comm import FakeComm
 
 from rootbound.client import Client
 from rootbound.discovery import Endpoint
+from rootbound.widgets import bundle
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +66,23 @@ def clean_env(monkeypatch, tmp_path):
     monkeypatch.setenv("ROOTBOUND_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path
+
+
+@pytest.fixture
+def fake_comm(monkeypatch):
+    monkeypatch.setattr(comm, "create_comm", FakeComm)
+    monkeypatch.setattr(FakeComm, "opened", [])
+
+
+@pytest.fixture
+def static(monkeypatch, tmp_path):
+    folder = tmp_path / "static"
+    folder.mkdir()
+    for name in (
+        "task_board", "attempt_stream", "audit_table", "cost_chart", "diff_view", "stack_status",
+        "loader",
+    ):  # fmt: skip
+        (folder / f"{name}.js").write_text(f"export default {{}} // {name}")
+        (folder / f"{name}.css").write_text(f".{name} {{}}")
+    monkeypatch.setattr(bundle, "STATIC", folder)
+    return folder

@@ -2,92 +2,22 @@
 
 from __future__ import annotations
 
-import gc
-import json
-import threading
 import time
-import uuid
-import weakref
 from unittest import mock
 
-import comm
 import pytest
 import traitlets
-from comm.base_comm import BaseComm
 from contract_server import problem
+from widget_comm import shown, until
 
 import rootbound as rb
-from rootbound.widgets import bundle, feed
 
-
-class FakeComm(BaseComm):
-    """Keeps what Python sends, and lets a test send what a front end would."""
-
-    opened: list[FakeComm] = []
-
-    def __init__(self, **kwargs):
-        self.sent = []
-        super().__init__(**kwargs)
-        FakeComm.opened.append(self)
-
-    def publish_msg(self, msg_type, data=None, metadata=None, buffers=None, **keys):
-        self.sent.append((msg_type, data))
-
-    def receive(self, data):
-        self.handle_msg({"content": {"data": data}, "buffers": []})
-
-    def ask(self, method, params=None, request=7):
-        content = {"id": request, "method": method, "params": params or {}}
-        self.receive({"method": "custom", "content": content})
-        answers = [c for c in self.customs() if c.get("reply_to") == request]
-        return answers[-1]
-
-    def customs(self):
-        return [
-            data["content"]
-            for kind, data in self.sent
-            if kind == "comm_msg" and data.get("method") == "custom"
-        ]
-
-    def pushes(self, name):
-        return [content["data"] for content in self.customs() if content.get("push") == name]
-
-
-@pytest.fixture(autouse=True)
-def fake_comm(monkeypatch):
-    monkeypatch.setattr(comm, "create_comm", FakeComm)
-    monkeypatch.setattr(FakeComm, "opened", [])
-
-
-@pytest.fixture(autouse=True)
-def static(monkeypatch, tmp_path):
-    folder = tmp_path / "static"
-    folder.mkdir()
-    for name in (
-        "task_board", "attempt_stream", "audit_table", "cost_chart", "diff_view", "stack_status",
-        "loader",
-    ):  # fmt: skip
-        (folder / f"{name}.js").write_text(f"export default {{}} // {name}")
-        (folder / f"{name}.css").write_text(f".{name} {{}}")
-    monkeypatch.setattr(bundle, "STATIC", folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("fake_comm", "static")
 
 
 @pytest.fixture
 def project(server, client):
     return client.projects.get(server.state.project(name="<Demo>")["id"])
-
-
-def shown(widget):
-    """Return the widget's comm; the widget is closed at the end of the test."""
-    return widget.comm
-
-
-def until(condition, seconds=5):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 def test_board_is_live_and_acts(server, project):
@@ -136,46 +66,6 @@ def test_a_task_is_chosen_from_python(server, project):
     widget._take([{"type": "task_deleted", "id": made_since["id"]}])
     assert widget.selected is None
     widget.close()
-
-
-def test_forms_ask_for_what_their_view_shows_and_nothing_else(server, client, project):
-    task = server.state.task(project.raw)
-    other = server.state.task({"id": str(uuid.uuid4())})
-    widget = rb.TaskBoard(project)
-    line = shown(widget)
-    seen = []
-    widget.on_action(lambda _widget, name, params: seen.append((name, params["path"])))
-
-    def write(method, path, body=None):
-        return line.ask("write", {"method": method, "path": path, "body": body})
-
-    place = f"api/projects/{project.id}/tasks/"
-    made = write("POST", place, {"title": "From a form", "agent_role": "QA"})
-    assert made["result"]["title"] == "From a form"
-    assert seen == [("write", place)]
-    changed = write("PATCH", f"api/tasks/{task['id']}/", {"title": "Changed"})
-    assert changed["result"]["title"] == "Changed"
-    plans = line.ask("read", {"path": f"api/projects/{project.id}/decompositions/?limit=5"})
-    assert "cannot" not in str(plans)
-    for method, path in (
-        ("PATCH", f"api/tasks/{other['id']}/"),
-        ("POST", f"api/projects/{other['project']}/tasks/"),
-        ("DELETE", f"api/projects/{project.id}/"),
-        ("POST", "api/local-access/roots/"),
-        ("POST", f"{place}../../agents/"),
-        ("GET", f"api/tasks/{task['id']}/"),
-    ):
-        assert write(method, path)["problem"]["code"] == "invalid-params", path
-    assert line.ask("read", {"path": "api/agents/"})["problem"]["code"] == "invalid-params"
-    assert len(seen) == 2
-    widget.close()
-    raw = server.state.attempt(task, status="FAILED")
-    stream = rb.AttemptStream(client.attempt(raw["id"]))
-    asked = {"method": "POST", "path": f"api/attempts/{raw['id']}/retry/", "body": {"feedback": ""}}
-    assert shown(stream).ask("write", asked)["result"]["status"] == "QUEUED"
-    asked["path"] = f"api/attempts/{raw['id']}/approve/"
-    assert not shown(stream).ask("write", asked)["ok"]
-    stream.close()
 
 
 def test_every_message_is_answered(server, project):
@@ -256,87 +146,6 @@ def test_stream_is_bounded(server, client, project, monkeypatch):
     monkeypatch.setattr("rootbound.widgets.attempt_stream._MAX_BYTES", 1000)
     widget._keep({"seq": 121, "payload": "x" * 900})
     assert [event["seq"] for event in widget._snapshot()["events"]] == [121]
-    widget.close()
-
-
-def test_a_stream_is_searched_beyond_what_it_holds(server, client, project, monkeypatch):
-    monkeypatch.setattr("rootbound.widgets.attempt_stream._MAX_EVENTS", 5)
-    raw = server.state.attempt(server.state.task(project.raw))
-    for number in range(20):
-        server.state.log(raw, f"line {number}")
-    widget = rb.AttemptStream(client.attempt(raw["id"]))
-    line = shown(widget)
-    first = widget._state["events"][0]["seq"]
-
-    def seqs(method, **params):
-        return [event["seq"] for event in line.ask(method, params)["result"]["results"]]
-
-    texts = {event["seq"]: str(event["payload"]) for event in server.state.events[raw["id"]]}
-    wanted = [seq for seq, text in texts.items() if "line 7" in text]
-    assert wanted[0] < first
-    assert seqs("search_events", words="line 7", before=first) == wanted
-    assert seqs("events_page", before=first, limit=3) == [first - 3, first - 2, first - 1]
-    assert seqs("events_page", after=first, limit=2) == [first + 1, first + 2]
-    assert line.ask("search_events", {"before": first})["problem"]["code"] == "invalid-params"
-    # What is looked for is the view's to change and Python's, and of a kind that there is.
-    line.receive({"method": "update", "state": {"search": "line 7", "show": "talk"}})
-    assert (widget.search, widget.show, widget.attempt.id) == ("line 7", "talk", raw["id"])
-    widget.search = ""
-    states = [data["state"] for kind, data in line.sent if data.get("method") == "update"]
-    assert states[-1] == {"search": ""}
-    with pytest.raises(traitlets.TraitError):
-        widget.show = "everything"
-    widget.close()
-
-
-def test_a_decision_that_came_too_late_brings_the_attempt_as_it_is(server, client, project):
-    task = server.state.task(project.raw)
-    raw = server.state.attempt(task, status="REVIEW")
-    widget = rb.AttemptStream(client.attempt(raw["id"]))
-    line = shown(widget)
-    task["version"] += 1
-    late = line.ask("approve", {"version": task["version"] - 1})
-    assert late["problem"]["code"] == "version-conflict"
-    assert line.pushes("status")[-1]["status"] == "REVIEW"
-    kinds = [content.get("push") or content.get("reply_to") for content in line.customs()]
-    assert kinds[-2:] == ["status", 7], "the view has it before it hears of the conflict"
-    assert line.ask("approve", {"version": task["version"]})["result"]["status"] == "SUCCESS"
-    widget.close()
-
-
-def test_a_view_speaks_the_language_of_a_pack(project, monkeypatch, tmp_path):
-    pack = tmp_path / "jupyterlab_language_pack_pl_PL"
-    messages = pack / "locale" / "pl_PL" / "LC_MESSAGES"
-    messages.mkdir(parents=True)
-    (pack / "__init__.py").write_text("raise RuntimeError('no pack is executed')")
-    rule = "nplurals=3; plural=(n==1 ? 0 : n%10>=2 && n%10<=4 && (n%100<10 || n%100>=20) ? 1 : 2);"
-    catalogue = {
-        "": {"plural_forms": rule}, "To do": ["Do zrobienia"], "odd": 7,
-        "%1 review": ["%1 recenzja", "%1 recenzje", "%1 recenzji"],
-    }  # fmt: skip
-    (messages / "rootbound.json").write_text(json.dumps(catalogue))
-    info = tmp_path / "jupyterlab_language_pack_pl_PL-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Name: jupyterlab-language-pack-pl-PL\nVersion: 1\n")
-    entry = "[jupyterlab.languagepack]\npl_PL = jupyterlab_language_pack_pl_PL\n"
-    (info / "entry_points.txt").write_text(entry)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    widget = rb.TaskBoard(project, locale="pl")
-    assert widget.get_state("locale") == {"locale": "pl"}
-    line = shown(widget)
-    for language in ("pl-PL", "pl", "pl_PL"):
-        found = line.ask("catalogue", {"language": language})["result"]
-        assert found["messages"]["To do"] == ["Do zrobienia"]
-    assert "odd" not in found["messages"]
-    assert [found["plurals"][count] for count in (1, 2, 5, 12, 22, 104)] == [0, 1, 2, 2, 1, 1]
-    assert line.ask("catalogue", {"language": "xx"})["result"] is None
-    odd = {"": {"plural_forms": "plural=__import__"}}
-    (messages / "rootbound.json").write_text(json.dumps(odd))
-    assert line.ask("catalogue", {"language": "pl"})["result"]["plurals"][:3] == [1, 0, 1]
-    (messages / "rootbound.json").write_text("[")
-    assert line.ask("catalogue", {"language": "pl"})["result"] is None
-    line.receive({"method": "update", "state": {"locale": "xx"}, "buffer_paths": []})
-    assert widget.locale == "pl"
     widget.close()
 
 
@@ -437,83 +246,6 @@ def test_a_missing_bundle_names_the_build_command(project, static):
     (static / "task_board.js").unlink()
     with pytest.raises(rb.MissingDependencyError, match="npm --prefix widgets/ui run build"):
         rb.TaskBoard(project)
-
-
-def test_updates_go_through_the_main_loop_in_batches():
-    queue, taken = [], []
-    running = feed.Feed(
-        lambda _stop: iter(range(50)), taken.extend, mock.Mock(), dispatch=queue.append
-    )
-    running.start()
-    running._thread.join(5)
-    assert taken == []  # never from the reading thread
-    assert len(queue) == 1
-    queue.pop()()
-    assert taken == list(range(50))
-
-
-def test_a_busy_kernel_holds_the_reader_back():
-    queue, taken, read = [], [], []
-
-    def source(_stop):
-        for number in range(100):
-            read.append(number)
-            yield number
-
-    running = feed.Feed(source, taken.extend, mock.Mock(), max_pending=10, dispatch=queue.append)
-    running.start()
-    until(lambda: len(read) == 11)
-    time.sleep(0.1)
-    assert len(read) == 11
-    while len(taken) < 100:
-        until(lambda: queue or not running._thread.is_alive())
-        queue.pop()()
-    assert taken == list(range(100))
-
-
-def test_a_collected_owner_ends_the_feed():
-    class Owner:
-        def take(self, items):
-            pass
-
-        def failed(self, error):
-            pass
-
-    def source(stop):
-        while not stop.is_set():
-            time.sleep(0.01)
-            yield 1
-
-    owner = Owner()
-    running = feed.Feed(source, owner.take, owner.failed)
-    running.start()
-    gone = weakref.ref(owner)
-    del owner
-    gc.collect()
-    assert gone() is None
-    running._thread.join(5)
-    assert not running._thread.is_alive()
-
-
-def test_feed_reports_problems_and_recovers(monkeypatch):
-    monkeypatch.setattr(feed, "_RETRY_S", 0.01)
-    tries, taken, failed = [], [], []
-
-    def source(_stop):
-        tries.append(1)
-        if len(tries) == 1:
-            raise rb.ConnectionFailedError("away")
-        if len(tries) == 2:
-            yield "back"
-            raise ValueError("a bug")
-
-    running = feed.Feed(source, taken.extend, failed.append)
-    with mock.patch.object(feed._log, "exception"):
-        running.start()
-        running._thread.join(5)
-    assert taken == ["back"]
-    assert [str(error) for error in failed] == ["away", "The live view stopped: a bug"]
-    assert threading.current_thread() is threading.main_thread()
 
 
 def test_widgets_of_a_kind_share_one_script(project, client):

@@ -1,4 +1,4 @@
-/** The review of an attempt; only panels of a Jupyter server have it, widgets show the diff. */
+/** The review of an attempt: what it changes, and what a person says of that. */
 import { Review, type ReviewHooks } from './components/review';
 import { type MountOptions, mount } from './mount_base';
 import type { Dispose } from './source/source';
@@ -16,7 +16,7 @@ export function mountReview(
   void store.load();
   return mount(
     host,
-    <Review store={store} openAttempt={options.openAttempt} />,
+    <Review store={store} openAttempt={options.openAttempt} live={options.live} />,
     options,
     () => store.dispose()
   );

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
 import stream from '../src/widgets/attempt_stream';
+import diff from '../src/widgets/diff_view';
 import board from '../src/widgets/task_board';
 import { PROJECT, attempt, event, eventually } from './fixtures';
 
@@ -12,6 +13,8 @@ class Model {
   private readonly heard = new Map<string, Set<(content?: unknown) => void>>();
   /** Why the next thing written is refused. */
   refusal: { [key: string]: unknown } | null = null;
+  /** Whether there is no kernel. */
+  isSilent = false;
   private unsaved: { [name: string]: unknown } = {};
 
   constructor(readonly traits: { [name: string]: unknown }) {}
@@ -32,10 +35,15 @@ class Model {
   send(content: unknown): void {
     const message = content as Model['sent'][number];
     this.sent.push(message);
+    if (this.isSilent) {
+      return;
+    }
     const answers: { [method: string]: unknown } = {
       hello: {},
       access_requests: [],
-      read: { results: [] },
+      read: /attempts\/a1\/$/.test(String(message.params['path']))
+        ? (this.traits['_state'] as { attempt: unknown }).attempt
+        : { results: [] },
       write: {},
       search_events: { results: [], previous: null },
       catalogue: {
@@ -209,4 +217,37 @@ test('a task is made in a cell, and a refusal is told at its field', async () =>
     path: 'api/projects/p1/tasks/',
     body: { title: 'From a cell' }
   });
+});
+
+test('a saved review shows its changes without a kernel, and offers no decision', async () => {
+  vi.useFakeTimers();
+  try {
+    const stats = { files: 1, additions: 1, deletions: 0 };
+    const file = {
+      path: 'x', old_path: null, status: 'modified', additions: 1, deletions: 0, binary: false,
+      patch: '--- a/x\n+++ b/x\n@@ -1,1 +1,2 @@\n one\n+two\n', truncated: false
+    };
+    const saved = attempt({ status: 'REVIEW', head_commit: 'bbb' });
+    const model = new Model({
+      _state: { attempt: saved, diff: { base: 'aaa', head: 'bbb', stats, files: [file] } },
+      review: true,
+      theme: 'auto',
+      locale: 'auto'
+    });
+    model.isSilent = true;
+    dispose = diff.render({ model, el: cell });
+    await vi.advanceTimersByTimeAsync(2500);
+    expect(cell.textContent).toContain('snapshot');
+    expect(cell.textContent).toContain('1 file changed');
+    expect(cell.textContent).toContain('two');
+    const buttons = [...cell.querySelectorAll('button')].map(one => one.textContent);
+    expect(buttons).not.toContain('Approve and merge');
+    // A kernel that was only busy answers late: then it can be decided.
+    model.isSilent = false;
+    model.emit('msg:custom', { reply_to: 0, ok: true, result: {} });
+    await vi.advanceTimersByTimeAsync(5000);
+    expect([...cell.querySelectorAll('button')].map(one => one.textContent)).toContain('Reject…');
+  } finally {
+    vi.useRealTimers();
+  }
 });

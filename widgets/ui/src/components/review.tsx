@@ -1,3 +1,4 @@
+import type { ReadonlySignal } from '@preact/signals';
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 
@@ -11,6 +12,7 @@ import {
   DeniedTag,
   GateLights,
   ProblemBanner,
+  SnapshotLabel,
   StatusChip,
   TooLate
 } from './common';
@@ -22,6 +24,8 @@ import { FileDiff, type Layout } from './patch';
 import { Remarks } from './remarks';
 
 export interface ReviewHooks {
+  /** False where nobody answers any more: then nothing can be decided. */
+  live?: ReadonlySignal<boolean>;
   openAttempt?: (attemptId: string) => void;
 }
 
@@ -41,10 +45,12 @@ export function Review(props: ReviewProps): JSX.Element {
   const diff = store.diff.value;
   const problem = store.problem.value;
   const late = store.late.value;
+  const live = props.live?.value ?? true;
   return (
     <section class="jp-rootbound jp-rootbound-Review" aria-label={trans.__('Review')}>
       <header class="jp-rootbound-Toolbar">
         {attempt && <StatusChip status={attempt.status} />}
+        {!live && <SnapshotLabel />}
         {diff && (
           <>
             <strong>{trans._n('%1 file changed', '%1 files changed', diff.stats.files)}</strong>
@@ -91,7 +97,7 @@ export function Review(props: ReviewProps): JSX.Element {
         />
       )}
       <div class="jp-rootbound-Page">
-        {attempt && <Decision {...props} asking={asking} setAsking={setAsking} />}
+        {attempt && live && <Decision {...props} asking={asking} setAsking={setAsking} />}
         {attempt?.status === 'SUCCESS' && <Pushing store={store} />}
         {attempt?.summary && <p class="jp-rootbound-Text">{attempt.summary}</p>}
         {attempt && attempt.gates.length > 0 && (

@@ -51,15 +51,22 @@ function isPush(content: unknown): content is Push {
  */
 export class Comm {
   readonly live = signal(true);
+  /** Settles once it is known whether somebody answers. */
+  readonly greeted: Promise<void>;
   private nextId = 1;
   private readonly waiting = new Map<number, Waiting>();
   private readonly listeners = new Set<(push: string, data: unknown) => void>();
+  private settleGreeting: () => void = () => undefined;
   private readonly greeting: ReturnType<typeof setTimeout>;
 
   constructor(private readonly model: WidgetModel) {
     model.on('msg:custom', this.receive);
+    this.greeted = new Promise(resolve => {
+      this.settleGreeting = resolve;
+    });
     this.greeting = setTimeout(() => {
       this.live.value = false;
+      this.settleGreeting();
     }, HELLO_TIMEOUT_MS);
     this.post({ id: HELLO_ID, method: 'hello', params: {} });
   }
@@ -107,12 +114,14 @@ export class Comm {
     } catch {
       // A model without a comm throws in some hosts and drops the message in others.
       this.live.value = false;
+      this.settleGreeting();
     }
   }
 
   private readonly receive = (content?: unknown): void => {
     clearTimeout(this.greeting);
     this.live.value = true;
+    this.settleGreeting();
     if (isReply(content)) {
       this.settle(content);
     } else if (isPush(content)) {

@@ -62,6 +62,11 @@ export class ModelSource implements Source {
     // A notebook may be opened where no server answers.
     address: () => null
   };
+  /** Settles once it is known whether a kernel answers. */
+  get greeted(): Promise<void> {
+    return this.comm.greeted;
+  }
+
   /** What the forms of a view ask for, which the Python side allows or not. */
   readonly transport: Transport = {
     request: (method, path, body) =>
