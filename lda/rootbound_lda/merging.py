@@ -338,16 +338,22 @@ async def _move(git: Git, branch: str, base: str, commit: str, checkout: _Checko
             "approve again.",
         )
     checkout.git.identity = git.identity
-    output = await checkout.git.run("merge", "--ff-only", "--quiet", commit, ok=(0, 1, 2, 128))
+    # By itself git overwrites what is ignored, such as the user's `.env`, without a word.
+    output = await checkout.git.run(
+        "merge", "--ff-only", "--no-overwrite-ignore", "--quiet", commit, ok=(0, 1, 2, 128)
+    )
     if output.code == 0:
         return True
     if await git.commit_of(f"refs/heads/{branch}") != base:
         return False
-    said = output.stderr.decode("utf-8", "replace").strip().splitlines()
+    said = output.stderr.decode("utf-8", "replace").splitlines()
+    names = [line.strip() for line in said if line.startswith("\t")]
+    which = ", ".join(names[:5]) + (" and more" if len(names) > 5 else "")
     raise MergeRefused(
         "checkout-dirty",
         f"git would overwrite files in {checkout.path} that are not committed; move them away and "
-        f"approve again ({said[0] if said else 'merge --ff-only failed'}).",
+        f"approve again ({which or (said[0] if said else 'merge --ff-only failed')}).",
+        files=names,
     )
 
 

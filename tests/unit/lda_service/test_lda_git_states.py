@@ -284,3 +284,20 @@ async def test_a_notebook_too_large_to_read_is_not_said_to_be_the_same(
     text = (await shown())["b.ipynb"]
     assert "only outputs or metadata differ" not in text
     assert json.dumps("x = 2") in text
+
+
+async def test_a_file_that_the_user_has_ignored_is_not_overwritten(
+    top: Path, tmp_path: Path
+) -> None:
+    (top / "secret.log").write_text("the user's own\n")
+    repo, worktree = await started(top, tmp_path)
+    (worktree.path / ".gitignore").write_text("")
+    head = await work(worktree, "secret.log", "the agent's\n")
+    before = git(top, "rev-parse", "main")
+    with pytest.raises(MergeRefused, match="git would overwrite files") as refused:
+        await merge(repo, plan(head))
+    assert refused.value.code == "checkout-dirty"
+    assert "secret.log" in str(refused.value)
+    assert (top / "secret.log").read_text() == "the user's own\n"
+    assert git(top, "rev-parse", "main") == before
+    assert git(top, "status", "--porcelain") == ""
