@@ -97,9 +97,7 @@ def overlaps(first: Path, second: Path) -> bool:
 
 def overlaps_any(path: Path, places: tuple[Path, ...]) -> bool:
     """Tell whether a canonical path holds one of some canonical places, or lies in one."""
-    known = _latest[0]
-    if known.places is not places:
-        known = _latest[0] = _Texts(places)
+    known = _texts_of(places)
     names, ordered = known.names, known.ordered
     text = os.fspath(path)
     if any(folder in names for folder in _upwards(text)):
@@ -116,6 +114,14 @@ class _Texts:
         texts = [os.fspath(place) for place in places]
         self.places = places
         self.names, self.ordered = frozenset(texts), sorted(texts)
+        self.known: dict[str, Identity | None] = {}
+
+
+def _texts_of(places: tuple[Path, ...]) -> _Texts:
+    found = _latest[0]
+    if found.places is not places:
+        found = _latest[0] = _Texts(places)
+    return found
 
 
 _latest = [_Texts(())]
@@ -143,8 +149,10 @@ def first_met(path: Path, places: Iterable[Path]) -> Path | None:
     places
         Canonical paths, which need not exist.
     """
-    # As text, like `_within`.
+    # As text, like `_within`. The secrets of one policy are looked at once for all its paths.
     known: dict[str, Identity | None] = {}
+    if isinstance(places, tuple):
+        known = _texts_of(places).known
 
     def look(place: str) -> Identity | None:
         if place not in known:
@@ -152,8 +160,8 @@ def first_met(path: Path, places: Iterable[Path]) -> Path | None:
         return known[place]
 
     own = os.fspath(path)
-    mine = look(own)
-    above = {look(folder) for folder in _upwards(own)} - {None}
+    mine = identity_of(own)
+    above = {identity_of(folder) for folder in _upwards(own)} - {None}
     for place in places:
         text = os.fspath(place)
         if _within(own, text) or _within(text, own) or look(text) in above:
