@@ -1,6 +1,7 @@
 import '../../style/base.css';
 import '../../style/work.css';
 import '../../style/diff.css';
+import '../../style/stack.css';
 
 import { mountDiffView } from '../mount';
 import { mountReview } from '../mount_review';
