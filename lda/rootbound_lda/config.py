@@ -37,7 +37,7 @@ def version() -> str:
         return "0"
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
     """Replace ``path`` by ``data`` so that a reader sees the old or the new content.
 
     Parameters
@@ -48,13 +48,16 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         The whole new content.
     mode
         Permission bits of the new file. Default ``0o600``.
+    durable
+        Whether it survives a power cut once this returns. Default true.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:

@@ -142,4 +142,4 @@ def write_startup(folder: Path) -> None:
     """
     source = Path(__file__).with_name("kernel_startup.py")
     shutil.copyfile(source, folder / f"{STARTUP}.py")
-    write_atomic(folder / "startup.py", _STARTUP_CODE)
+    write_atomic(folder / "startup.py", _STARTUP_CODE, durable=False)

@@ -334,8 +334,9 @@ class KernelHost:
             "signature_scheme": str(said.get("signature_scheme", "hmac-sha256")),
             "kernel_name": str(said.get("kernel_name", "")),
         }  # fmt: skip
-        write_atomic(folder / CONNECTION, json.dumps(connection).encode())
-        write_atomic(folder / TOKEN, request.api_token.encode())
+        # No kernel outlives this process, so the disk is not waited for.
+        write_atomic(folder / CONNECTION, json.dumps(connection).encode(), durable=False)
+        write_atomic(folder / TOKEN, request.api_token.encode(), durable=False)
         async with Relay(folder / DOOR, request.ingest.base_url):
             remarks = list(session.policy.remarks)
             start = folder_to_start_in(request.cwd, session.policy)

@@ -201,10 +201,13 @@ class RunManager:
             user_id=payload.user_id,
         )
         folder = self._services.config.runs / attempt
-        await asyncio.to_thread(save_payload, folder, payload)
-        await asyncio.to_thread(self._save, record)
+        await asyncio.to_thread(self._keep, folder, payload, record)
         await self._launch(payload, record)
         return record
+
+    def _keep(self, folder: Path, payload: RunPayload, record: RunRecord) -> None:
+        save_payload(folder, payload)
+        self._save(record)
 
     async def _launch(self, payload: RunPayload, record: RunRecord) -> None:
         """Set a run going, at its beginning or where it was."""

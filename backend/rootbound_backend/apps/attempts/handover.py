@@ -186,7 +186,7 @@ def _going_on(attempt: Attempt) -> dict[str, Any]:
 
 def _accepted(claimed: Attempt) -> HandOver:
     with transaction.atomic():
-        attempt = lock_attempt(claimed.pk)
+        attempt = lock_attempt(claimed.pk, task=claimed.task)
         if attempt.status == AttemptStatus.FAILED:
             # Cancelled while we were on our way: the run must not go on.
             queueing.enqueue_on_commit(queueing.CANCEL_RUN, attempt.pk)

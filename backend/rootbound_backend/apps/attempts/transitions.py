@@ -84,22 +84,27 @@ class IllegalTransitionError(Problem):
         )
 
 
-def lock_attempt(attempt_id: uuid.UUID) -> Attempt:
+def lock_attempt(attempt_id: uuid.UUID, *, task: Task | None = None) -> Attempt:
     """Return an attempt under its row lock; needs a running transaction.
+
+    Parameters
+    ----------
+    attempt_id
+        The attempt.
+    task
+        Its task with its project, where the caller has just read them; default they are read too.
 
     Raises
     ------
     Problem
         404 when it does not exist.
     """
-    attempt = (
-        Attempt.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("task", "task__project")
-        .filter(pk=attempt_id)
-        .first()
-    )
+    rows = Attempt.objects.select_for_update(no_key=True, of=("self",)).filter(pk=attempt_id)
+    attempt = (rows.select_related("task", "task__project") if task is None else rows).first()
     if attempt is None:
         raise not_found("attempt")
+    if task is not None:
+        attempt.task = task
     return attempt
 
 
