@@ -62,7 +62,14 @@ ALLOWED = {
 }  # fmt: skip
 # Single calls in modules that may not do so otherwise: all on the state folder.
 ALLOWED_CALLS = {
-    "agent/tools.py": {"self._path.open('wb')", "self._path.unlink(missing_ok=True)"},
+    "agent/tools.py": {"self._log.path.unlink(missing_ok=True)"},
+    # The user's own configuration of pip and npm, by its known names or the LDA's variables; and
+    # what is said of it, in a home that was just emptied and in which nothing is alive.
+    "downloads.py": {
+        "(home() / path).open('rb')",
+        "path.parent.mkdir(mode=448, parents=True, exist_ok=True)",
+        "path.write_text('\\n'.join(lines) + '\\n', encoding='utf-8')",
+    },
     "execution.py": {"self._artifacts.mkdir(mode=448, parents=True, exist_ok=True)"},
     # The configuration that git itself reads, for its digest alone.
     "git.py": {"Path(path).read_bytes()"},
@@ -76,6 +83,13 @@ ALLOWED_CALLS = {
     "kernel_startup.py": {"os.makedirs(path, exist_ok=True)"},
     # What an environment adds to itself; never one that lies where the kernel can write.
     "kernel_policy.py": {"path.read_text(encoding='utf-8')"},
+    # Logs in the artifacts' folder, by a name of their own.
+    "logs.py": {"path.open('wb')", "self.path.open('rb')"},
+    # What git notes in its own folder of a rebase under way, and of where a worktree is.
+    "merging.py": {
+        "(git_dir / state / 'head-name').read_text(encoding='utf-8')",
+        "(git_dir / 'gitdir').read_text(encoding='utf-8')",
+    },
     "tending.py": {
         "shutil.rmtree(self._services.config.runs / attempt / name, ignore_errors=True)"
     },
