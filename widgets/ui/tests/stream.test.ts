@@ -92,6 +92,23 @@ test('what lies before the first events is read page by page', async () => {
   store.dispose();
 });
 
+test('what the user told the agent, and what failed before, are entries', async () => {
+  host = document.createElement('div');
+  document.body.append(host);
+  unmount = mountAttemptStream(host, source, 'a1');
+  await eventually(() => expect(source.eventSink).not.toBeNull());
+  source.eventSink?.events([
+    event(1, 'LOG', { kind: 'user_message', text: 'Leave the parser alone' }),
+    event(2, 'ARTIFACT', { kind: 'baseline', name: 'test', before: ['a'], new: ['test_two'] }),
+    event(3, 'ARTIFACT', { kind: 'baseline', name: 'lint', before: [], new: [] })
+  ]);
+  await eventually(() =>
+    expect(host?.textContent).toContain('You told the agent: Leave the parser alone')
+  );
+  expect(host.textContent).toContain('Gate test fails with this change alone in:test_two');
+  expect(host.textContent).toContain('Gate lint was tried on the commit before this change.');
+});
+
 test('an unknown kind of event is passed over', () => {
   const store = new StreamStore(source, 'a1');
   store.receive([

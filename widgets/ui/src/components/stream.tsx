@@ -434,6 +434,12 @@ function lineText(item: LineItem, trans: Trans): string {
   switch (item.kind) {
     case 'commit':
       return trans.__('Commit %1', shortCommit(item.text));
+    case 'said':
+      return trans.__('You told the agent: %1', item.text);
+    case 'baseline':
+      return item.more.length > 0
+        ? trans.__('Gate %1 fails with this change alone in:', item.text)
+        : trans.__('Gate %1 was tried on the commit before this change.', item.text);
     case 'retry':
       return trans.__('Asking the model again: %1', item.text);
     case 'enforcement':

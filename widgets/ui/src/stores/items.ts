@@ -39,6 +39,8 @@ export interface LineItem extends Base {
     | 'commit'
     | 'enforcement'
     | 'access'
+    | 'said'
+    | 'baseline'
     | 'gap';
   readonly text: string;
   /** Further lines, shown beneath: what enforcement lacks, a failure's message. */
@@ -137,6 +139,8 @@ export class ItemBuilder {
         return this.writable(strings(payload['writable']));
       case 'access':
         return this.line(event, 'access', str(payload, 'text'));
+      case 'user_message':
+        return this.line(event, 'said', str(payload, 'text'));
       case 'notice':
         return this.line(event, 'notice', str(payload, 'text'));
       default:
@@ -231,6 +235,9 @@ export class ItemBuilder {
       item.evidence = payload as unknown as Gate;
       this.touched = item;
       return true;
+    }
+    if (kind === 'baseline') {
+      return this.line(event, 'baseline', str(payload, 'name'), strings(payload['new']));
     }
     if (kind === 'commit') {
       return this.line(event, 'commit', str(payload, 'commit'), [str(payload, 'message')]);

@@ -12,11 +12,11 @@ export function isOfKind(item: Item, kind: Kind): boolean {
     case 'all':
       return true;
     case 'talk':
-      return item.kind === 'text' || item.kind === 'thinking' || item.kind === 'status';
+      return ['text', 'thinking', 'said', 'status'].includes(item.kind);
     case 'tools':
       return item.kind === 'tool' || item.kind === 'status';
     case 'gates':
-      return item.kind === 'gate' || item.kind === 'status';
+      return item.kind === 'gate' || item.kind === 'baseline' || item.kind === 'status';
     case 'problems':
       return (
         item.kind === 'error' ||
