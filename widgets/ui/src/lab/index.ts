@@ -34,6 +34,19 @@ import { UnsavedReports } from './unsaved';
 // 501 to 899 is the side bar's range for extensions.
 const SIDE_BAR_RANK = 620;
 
+const MAX_IDLE_WAIT_MS = 1000;
+
+/** When the page has nothing to do, or soon. */
+function idle(): Promise<void> {
+  return new Promise(resolve => {
+    if ('requestIdleCallback' in window) {
+      requestIdleCallback(() => resolve(), { timeout: MAX_IDLE_WAIT_MS });
+    } else {
+      setTimeout(resolve, 0);
+    }
+  });
+}
+
 const plugin: JupyterFrontEndPlugin<void> = {
   id: PLUGIN_ID,
   description: 'Task board, attempt stream, file audit and service status of Rootbound.',
@@ -130,7 +143,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     const settings = new Settings();
     if (registry) {
       // Without its settings the defaults hold.
-      settings.follow(registry, () => void pulse.look()).catch(() => undefined);
+      settings.follow(registry, () => pulse.told()).catch(() => undefined);
     }
     if (statusBar) {
       const item = new StatusItem(pulse, context, context.openStatus);
@@ -147,8 +160,8 @@ const plugin: JupyterFrontEndPlugin<void> = {
         app.shell.currentWidget?.id ===
           (attemptId === null ? 'rootbound-schedules' : `rootbound-attempt-${attemptId}`)
     });
-    // After Lab's own first requests, so that opening Lab takes no longer.
-    void app.restored.then(() => {
+    // After Lab's own first requests and drawing, so that opening Lab takes no longer.
+    void app.restored.then(idle).then(() => {
       pulse.start();
       if (documents) {
         new UnsavedReports(app, documents, places, transport, pulse).start();

@@ -14,7 +14,7 @@ const QUIET = '?no_track_activity=1';
 
 /** What the shell shows without a panel being open. */
 export interface PulseState {
-  /** The services' state; null while Jupyter itself does not answer. */
+  /** The services' state; null while Jupyter itself does not answer, empty before the first look. */
   stack: string | null;
   live: readonly LiveAttempt[];
   reviews: readonly LiveAttempt[];
@@ -25,7 +25,7 @@ export interface PulseState {
 }
 
 const NOTHING: PulseState = {
-  stack: null,
+  stack: '',
   live: [],
   reviews: [],
   ended: [],
@@ -62,6 +62,11 @@ export class Pulse {
       }
     });
     void this.look();
+  }
+
+  /** Have everybody read the state again, for other reasons than a look. */
+  told(): void {
+    this._changed.emit(this.state);
   }
 
   /** Look now, unless that is under way. */

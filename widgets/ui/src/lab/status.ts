@@ -41,6 +41,9 @@ export function statusText(
   state: PulseState,
   { trans }: Pick<PanelContext, 'trans'>
 ): { text: string; title: string } {
+  if (state.stack === '') {
+    return { text: trans.__('Rootbound'), title: trans.__('Open services and confinement') };
+  }
   if (state.stack === null) {
     return {
       text: trans.__('Rootbound: no answer'),
