@@ -337,7 +337,9 @@ def test_layout_comes_back_after_a_reload(page: Page, hub_lab: Lab, attempt: str
     page.goto(f"{hub_lab.url}lab/workspaces/kept?token={TOKEN}&reset")
     ready = "() => window.jupyterapp && window.jupyterapp.restored.then(() => true)"
     page.wait_for_function(ready, timeout=60_000)
-    panel(page, "open-cost")
+    for screen in SCREENS:
+        panel(page, screen)
+    run_command(page, "rootbound:open-board")
     run_command(page, "rootbound:open-attempt", attemptId=attempt)
     expect(page.locator(f"#rootbound-attempt-{attempt} .jp-rootbound").first).to_be_visible()
     saved = f"{hub_lab.url}lab/api/workspaces/kept?token={TOKEN}"
@@ -349,10 +351,43 @@ def test_layout_comes_back_after_a_reload(page: Page, hub_lab: Lab, attempt: str
     page.goto(f"{hub_lab.url}lab/workspaces/kept")
     page.wait_for_function(ready, timeout=60_000)
     expect(page.locator(f"#rootbound-attempt-{attempt} .jp-rootbound").first).to_be_visible()
-    expect(page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab", has_text="Cost")).to_be_visible()
+    restored = page.evaluate("() => [...window.jupyterapp.shell.widgets('main')].map(w => w.id)")
+    assert {"rootbound-board", *(one.lstrip("#") for one in SCREENS.values())} <= set(restored)
     # A tab says whose it is, as soon as that is known.
     tab = page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab", has_text="Repair what is kept · 1")
     expect(tab).to_be_visible()
+
+
+def test_settings_take_effect_when_they_are_changed(page: Page, live: LiveStack) -> None:
+    run_command(page, "settingeditor:open", query="Rootbound")
+    editor = page.locator("#setting-editor, .jp-SettingsPanel").last
+    shown = editor.get_by_label("Show the status bar item")
+    expect(shown).to_be_checked()
+    status = page.locator(".jp-rootbound-StatusItem")
+    expect(status).to_be_visible()
+    shown.click()
+    expect(status).to_be_hidden()
+    shown.click()
+    expect(status).to_be_visible()
+
+    level = editor.locator("select[id$='notifications']")
+    level.select_option(label="off")
+    project = live.make_project("Quiet")
+    for title, is_told in (("Say nothing", False), ("Say it", True)):
+        live.replay.by_title[title] = fix_calculator()
+        if is_told:
+            level.select_option(label="needed")
+        task = live.make_task(project, title)
+        made = live.call("POST", f"/api/tasks/{task['id']}/attempts/", {}, expect=201)["id"]
+        assert live.wait_for_attempt(made)["status"] == "REVIEW"
+        waiting = len(live.call("GET", "/api/live/")["reviews"])
+        expect(status).to_contain_text(re.compile(rf"\b{waiting} reviews?"), timeout=20_000)
+    toast = page.locator(".Toastify__toast")
+    expect(toast.filter(has_text="“Say it” waits")).to_be_visible(timeout=20_000)
+    expect(toast.filter(has_text="“Say nothing” waits")).to_have_count(0)
+    # What is decided elsewhere does not wait any more.
+    live.call("POST", f"/api/attempts/{made}/reject/", {"reason": "Not now."})
+    expect(toast.filter(has_text="“Say it” waits")).to_have_count(0, timeout=20_000)
 
 
 def test_nothing_is_shown_without_the_server_extension(page: Page, hub_lab: Lab) -> None:

@@ -127,8 +127,15 @@ export function addCommands(
   commands.addCommand(CommandIDs.startServices, {
     label: trans.__('Start the Services'),
     caption: trans.__('Start the database, the queue, the worker and the local agent'),
-    execute: () =>
-      tell(context.machine.startStack(), trans.__('The services are starting.'), trans)
+    execute: async () => {
+      await pulse.look();
+      const text =
+        pulse.state.stack === 'ready'
+          ? trans.__('The services run already.')
+          : trans.__('The services are starting.');
+      await tell(context.machine.startStack(), text, trans);
+      void pulse.look();
+    }
   });
   commands.addCommand(CommandIDs.restartService, {
     label: trans.__('Restart a Service…'),
@@ -310,15 +317,18 @@ async function askForAttempt({ trans }: PanelContext, pulse: Pulse): Promise<str
       one.id
     ])
   );
-  const answer = await InputDialog.getItem({
-    title: trans.__('Open Attempt'),
-    label: trans.__('One of these, or the id of another'),
-    items: [...known.keys()],
-    editable: true,
-    okLabel: trans.__('Open')
-  });
-  const given = answer.value?.trim() ?? '';
-  return known.get(given) ?? (given || null);
+  const title = trans.__('Open Attempt');
+  const okLabel = trans.__('Open');
+  if (known.size > 0) {
+    const another = trans.__('Another, by its id…');
+    const items = [...known.keys(), another];
+    const { value } = await InputDialog.getItem({ title, items, okLabel });
+    if (value !== another) {
+      return value === null ? null : (known.get(value) ?? null);
+    }
+  }
+  const answer = await InputDialog.getText({ title, label: trans.__('Attempt id'), okLabel });
+  return answer.value?.trim() || null;
 }
 
 async function askForService({ machine, trans }: PanelContext): Promise<string | null> {
