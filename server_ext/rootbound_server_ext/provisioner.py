@@ -140,7 +140,10 @@ class RootedProvisioner(KernelProvisionerBase):  # type: ignore[misc, unused-ign
         else:
             if not manager.connection_file:
                 name = f"kernel-{self._jupyter_id()}.json"
-                manager.connection_file = os.path.join(jupyter_runtime_dir(), name)  # noqa: PTH118
+                folder = jupyter_runtime_dir()
+                # Who never ran a Jupyter server has none yet, and the manager keeps its file there.
+                await asyncio.to_thread(os.makedirs, folder, mode=0o700, exist_ok=True)
+                manager.connection_file = os.path.join(folder, name)  # noqa: PTH118
             # The kernel gets a file of its own: it must not see into Jupyter's folder.
             command = [
                 text.replace(manager.connection_file, _CONNECTION)
