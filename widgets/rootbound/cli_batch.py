@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,9 @@ def _parameters(papermill: Any, options: argparse.Namespace) -> dict[str, Any]:
     if not options.notebook.is_file():
         raise CommandError(f"There is no notebook {options.notebook}.")
     try:
-        known = papermill.inspect_notebook(str(options.notebook))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it thinks of the file's name
+            known = papermill.inspect_notebook(str(options.notebook))
     except Exception as error:  # nbformat and json raise what they like
         raise CommandError(f"{options.notebook} is no notebook that can be read.") from error
     values = dict(map(_assignment, options.parameters))

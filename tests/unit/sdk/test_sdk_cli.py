@@ -232,6 +232,9 @@ def test_a_batchs_parameters_are_checked_before_anything_starts(
 def test_a_missing_notebook_and_a_foreign_batch_are_one_sentence(clean_env, capsys):
     assert cli.main(["batch", "run", "nope.ipynb"]) == 1
     assert "There is no notebook nope.ipynb." in capsys.readouterr().err
+    (clean_env / "work" / "notes.md").write_text("no notebook")
+    assert cli.main(["batch", "run", "notes.md"]) == 1
+    assert capsys.readouterr().err == "notes.md is no notebook that can be read.\n"
 
 
 def test_a_key_is_read_from_standard_input_and_goes_to_the_keyring_alone(run, monkeypatch):

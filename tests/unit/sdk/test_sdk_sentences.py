@@ -157,11 +157,13 @@ def test_a_file_that_cannot_be_written(named, shell, clean_env):
     assert said == f"Not a directory: {folder}."
 
 
-def test_a_cell_shows_the_line_and_the_sentence(clean_env):
+def test_a_cell_shows_the_line_and_the_sentence(clean_env, monkeypatch):
     from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
 
+    monkeypatch.setenv("IPYTHONDIR", str(clean_env / "home"))
     shown = []
-    shell = InteractiveShell()
+    shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
     shell._showtraceback = lambda kind, error, lines: shown.extend(lines)
     shell.run_cell("import rootbound as rb\nrb.connect('ftp://x', 'y')")
     InteractiveShell.clear_instance()
