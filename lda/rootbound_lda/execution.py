@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -151,6 +152,7 @@ class Execution:
 
     def _end(self, status: Status) -> None:
         self.record.state, self.record.failure = status.status, status.failure
+        self.record.ended_at = time.time()
         try:
             self.save()
         except OSError:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from . import worktrees
+from .config import Config
 from .git import Git, GitError, RepositoryLocks, discover
 from .records import RunRecord
 from .removal import remove_worktree
@@ -16,6 +19,7 @@ from .removal import remove_worktree
 log = logging.getLogger(__name__)
 
 GIB: Final = 1024**3
+_HEAVY: Final = (".git", ".venv", "node_modules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +56,58 @@ def size_of(top: Path) -> int:
     return total
 
 
-async def removable(record: RunRecord, path: Path) -> str:
+async def is_touched(record: RunRecord, config: Config) -> bool:
+    """Return whether somebody has worked in a worktree since its run ended.
+
+    Parameters
+    ----------
+    record
+        The run.
+    config
+        Where its worktree is, and the patterns of by-products, which are nobody's work.
+    """
+    path = config.worktrees / record.attempt_id
+    if not record.ended_at or not await asyncio.to_thread(_has_newer, path, record.ended_at):
+        return False
+    try:
+        found = await discover(path)
+        if found is None or found.work_tree is None or found.work_tree.name != path.name:
+            return False
+        excludes = config.runs / record.attempt_id / "exclude"
+        git = Git(found.git_dir, path, found.common_dir, excludes=excludes)
+        status = await git.run("status", "--porcelain", "-z", "--untracked-files=all")
+    except GitError:
+        return False
+    names = [path / os.fsdecode(entry[3:]) for entry in status.stdout.split(b"\0")]
+    return await asyncio.to_thread(_any_newer, names, record.ended_at)
+
+
+def _has_newer(top: Path, since: float) -> bool:
+    for folder, folders, names in os.walk(top):
+        if Path(folder) == top:
+            folders[:] = [name for name in folders if name not in _HEAVY]
+        if _any_newer((Path(folder, name) for name in names), since):
+            return True
+    return False
+
+
+def _any_newer(paths: Iterable[Path], since: float) -> bool:
+    for path in paths:
+        try:
+            if path.lstat().st_mtime > since:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+async def removable(record: RunRecord, path: Path, config: Config) -> str:
     """Return why an ended run's worktree may go, ``""`` when something in it is nowhere else.
 
     Empty is what has no commit of its own and no change that is not committed.
     """
+    if (record.merged or record.discarded) and await is_touched(record, config):
+        return ""
     if record.merged:
         return "merged"
     if record.discarded:

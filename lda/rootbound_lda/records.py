@@ -52,6 +52,8 @@ class RunRecord(msgspec.Struct):
         Whether the attempt is in its base branch.
     user_id
         Whose run it is.
+    ended_at
+        When it ended, in seconds since the epoch; 0 while it is live.
     """
 
     attempt_id: str
@@ -76,6 +78,7 @@ class RunRecord(msgspec.Struct):
     conflicts: list[str] = []
     merged: bool = False
     user_id: str = ""
+    ended_at: float = 0.0
 
     @property
     def live(self) -> bool:

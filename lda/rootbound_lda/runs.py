@@ -19,7 +19,7 @@ from .diffs import diff
 from .execution import Execution
 from .git import GitError
 from .grants import PolicyUpdate
-from .housekeeping import quota_bytes
+from .housekeeping import is_touched, quota_bytes
 from .merging import Merged, MergePlan, MergeRefused, Preview, merge, preview
 from .notebook_diff import by_cell
 from .outbox import Owner, now
@@ -401,7 +401,7 @@ class RunManager:
         )
 
     async def merge(self, attempt: str, head: str, message: str) -> Merged:
-        """Merge an attempt into its base branch; its worktree is taken away then.
+        """Merge an attempt; its worktree is taken away then, unless somebody has worked in it.
 
         Raises
         ------
@@ -422,8 +422,11 @@ class RunManager:
             plan = self._plan(record, head, message)
             async with self._services.locks(repo.git.common_dir):
                 unsaved = self._services.unsaved.paths(record.user_id)
-                merged = await merge(repo, plan, unsaved)
-                await remove_worktree(repo.git, self._services.config.worktrees / attempt)
+                merged, touched = await asyncio.gather(
+                    merge(repo, plan, unsaved), is_touched(record, self._services.config)
+                )
+                if not touched:
+                    await remove_worktree(repo.git, self._services.config.worktrees / attempt)
             record.merged = True
             await asyncio.to_thread(self._save, record)
             return merged
@@ -449,12 +452,15 @@ class RunManager:
         Raises
         ------
         RunRefused
-            404 when it is not known, 409 ``run-live`` while it runs.
+            404 when it is not known, 409 ``run-live`` while it runs, ``worktree-touched`` when
+            somebody has worked in its worktree since.
         """
         async with self._lock(attempt):
             record = self._known(attempt)
             if attempt in self._live:
                 raise RunRefused(409, "run-live", "The run is live; cancel it first.")
+            if await is_touched(record, self._services.config):
+                raise RunRefused(409, "worktree-touched", "Its worktree was changed by hand.")
             repo = await self._git(record)
             async with self._services.locks(repo.git.common_dir):
                 await worktrees.discard(

@@ -78,7 +78,7 @@ class Tender:
             for record, path in self._ended():
                 if self._is_live(record.attempt_id):
                     continue  # it has begun again meanwhile
-                if await removable(record, path) and await remove(
+                if await removable(record, path, self._services.config) and await remove(
                     record, path, self._services.locks
                 ):
                     gone.append(record.attempt_id)
@@ -112,7 +112,7 @@ class Tender:
                     record.state,
                     live,
                     await asyncio.to_thread(size_of, path),
-                    "" if live else await removable(record, path),
+                    "" if live else await removable(record, path, self._services.config),
                 )
             )
         return found

@@ -26,6 +26,7 @@ BY_PRODUCTS: Final = (
     ".tox/",
     ".nox/",
     ".coverage",
+    ".ipynb_checkpoints/",
 )
 """What tools leave behind; never part of a commit, whatever the project ignores."""
 

@@ -66,7 +66,13 @@ def test_merged_after_each_other_with_and_without_conflict(
     assert merge(lda, attempts[0], heads[0]).json()["fast_forward"] is True
     clean = lda.call("GET", f"/runs/{attempts[1]}/merge-preview").json()
     assert (clean["behind"], clean["clean"], clean["files"]) == (2, True, [])
+    # Its worktree was opened and changed by hand: that is nowhere else, so it stays.
+    mine = lda.home / "worktrees" / attempts[1] / "other.txt"
+    mine.write_text("by hand\n")
     assert merge(lda, attempts[1], heads[1]).status_code == 200
+    assert attempts[1] not in lda.call("POST", "/worktrees/tend", {}).json()["removed"]
+    assert mine.read_text() == "by hand\n"
+    assert not (lda.home / "worktrees" / attempts[0]).exists()
     tried = lda.call("GET", f"/runs/{attempts[2]}/merge-preview").json()
     assert (tried["clean"], tried["files"], tried["merged"]) == (False, ["calc.py"], False)
     tip = git(repo, "rev-parse", "main")
