@@ -21,7 +21,7 @@ from ..logs import KeptLog
 from ..policy import Policy
 from ..reports import OutputFeed, Reporter
 from ..sandbox import CommandRunner, SandboxUnavailable, base_env
-from . import edits, notebooks
+from . import edits, notebooks, syntax
 from .schemas import BY_NAME, ToolError, check_arguments, parse_arguments
 
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
@@ -190,7 +190,7 @@ class Toolbox:
         self._remember(path, edit.content)
         places = f"{edit.count} places" if edit.count > 1 else f"line {edit.line}"
         text = f"Changed {path} at {places}:\n{edits.region(edit.content, edit.line, new_string)}"
-        return text + _syntax_warning(path, edit.content)
+        return text + syntax.warning(path, edit.content, content)
 
     def _write_file(self, path: str, content: str) -> str:
         before = None
@@ -200,7 +200,7 @@ class Toolbox:
         self._save(path, content, before)
         self._remember(path, content)
         size, count = len(content.encode("utf-8", "surrogatepass")), len(content.splitlines())
-        return f"Wrote {path} ({count} lines, {size} bytes)." + _syntax_warning(path, content)
+        return f"Wrote {path} ({count} lines, {size} bytes)." + syntax.warning(path, content)
 
     def _delete_file(self, path: str) -> str:
         self._refuse_unsaved(path)
@@ -381,17 +381,3 @@ def _fits(name: str, pattern: str) -> bool:
     if fnmatch.fnmatch(name, pattern):
         return True
     return pattern.startswith("**/") and fnmatch.fnmatch(name, pattern[3:])
-
-
-def _syntax_warning(path: str, content: str) -> str:
-    """Say where a Python file does not parse any more; the edit stands nevertheless."""
-    if not path.endswith(".py"):
-        return ""
-    try:
-        # Not for the tree alone: in Python 3.11 threads that ask for trees break each other.
-        compile(content, path, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = getattr(error, "lineno", None)
-        where = f" at line {line}" if line else ""
-        return f"\nWarning: {path} does not parse{where}: {getattr(error, 'msg', error)}."
-    return ""

@@ -99,6 +99,22 @@ async def test_edit_file_changes_and_warns(box: Toolbox) -> None:
     assert (box.policy.worktree / "src" / "a.py").read_text().startswith("def f(:\n    return 2\n")
 
 
+@pytest.mark.asyncio
+async def test_json_and_toml_are_checked_but_for_what_did_not_parse_before(box: Toolbox) -> None:
+    good = '{"a": 1}\n'
+    broken = await say(box, "write_file", path="package.json", content='{"a": 1,}\n')
+    assert "package.json does not parse at line 1" in broken
+    assert "parse" not in await say(box, "write_file", path="package.json", content=good)
+    edit = {"path": "package.json", "old_string": "1}", "new_string": "1"}
+    assert "does not parse at line 2" in await say(box, "edit_file", **edit)
+    (box.policy.worktree / "tsconfig.json").write_text("{} // comments are allowed\n")
+    edit = {"path": "tsconfig.json", "old_string": "{}", "new_string": '{"a": 1}'}
+    assert "parse" not in await say(box, "edit_file", **edit)
+    toml = await say(box, "write_file", path="pyproject.toml", content="[tool\nx = 1\n")
+    assert "pyproject.toml does not parse: Expected ']'" in toml
+    assert "parse" not in await say(box, "write_file", path="notes.txt", content="[tool\n")
+
+
 def test_line_endings_stay() -> None:
     edit = edits.replace("a\r\nb\r\n", "a\nb", "c\nd", every=False)
     assert edit.content == "c\r\nd\r\n"
