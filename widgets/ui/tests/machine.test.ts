@@ -232,6 +232,23 @@ test('services that do not start say why, and can be tried again', async () => {
   expect(machine.calls).toEqual(['start']);
 });
 
+test('services that did not start show their logs', async () => {
+  const source = new FakeSource();
+  source.getStack = () =>
+    Promise.resolve({
+      stack: { state: 'failed', message: 'PostgreSQL did not start.' },
+      local_access: null
+    });
+  unmount = mountStackStatus(host, source, { machine });
+  await eventually(() => expect(host.textContent).toContain('PostgreSQL did not start.'));
+  const log = host.querySelector<HTMLButtonElement>('button[aria-label="Log of postgres"]');
+  log?.click();
+  await eventually(() => expect(host.querySelector('pre')?.textContent).toBe('postgres wrote this'));
+  expect(
+    host.querySelector<HTMLButtonElement>('button[aria-label="Restart postgres"]')?.disabled
+  ).toBe(true);
+});
+
 test('the guide says what failed in the step where it did, and goes on when tried again', async () => {
   const keys = machine.listKeys;
   machine.listKeys = () => Promise.reject(new ProblemError('It failed here.', 'internal', 500));

@@ -98,6 +98,9 @@ export function Stack({ store, source, machine, openRoots, openGuide }: StackPro
   );
 }
 
+/** Whose logs there are, the first to be started first. */
+const LOGS = ['guard', 'postgres', 'redis', 'migrate', 'backend', 'worker', 'beat', 'lda'] as const;
+
 interface ServicesProps {
   stack: StackReport;
   machine: Machine | null;
@@ -107,7 +110,10 @@ interface ServicesProps {
 
 function Services({ stack, machine, act, onStart }: ServicesProps): JSX.Element {
   const trans = useTrans();
-  const services = Object.entries(stack.services ?? {});
+  const known = Object.entries(stack.services ?? {});
+  // Of services that did not start, what they wrote is what counts.
+  const isFailed = stack.state === 'failed' && known.length === 0;
+  const services = isFailed ? LOGS.map(name => [name, { state: 'stopped', pid: null }] as const) : known;
   const isDown = stack.state === 'stopped' || stack.state === 'failed';
   const [versions, setVersions] = useState<{ readonly [name: string]: string }>({});
   const ready = stack.state === 'ready';
@@ -127,7 +133,11 @@ function Services({ stack, machine, act, onStart }: ServicesProps): JSX.Element 
   }, [ready]);
   return (
     <>
-      {stack.message && <p class="jp-rootbound-Muted">{stack.message}</p>}
+      {stack.message && (
+        <p class={stack.state === 'failed' ? 'jp-rootbound-Failure' : 'jp-rootbound-Muted'}>
+          {stack.message}
+        </p>
+      )}
       {isDown && (
         <p>
           <Button kind="primary" onClick={onStart}>

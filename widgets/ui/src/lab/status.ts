@@ -51,6 +51,12 @@ export function statusText(
     };
   }
   if (state.stack !== 'ready') {
+    if (state.stack === 'failed') {
+      return {
+        text: trans.__('Rootbound: failed'),
+        title: trans.__('The services did not start; open them to see why')
+      };
+    }
     const text =
       state.stack === 'starting' ? trans.__('Rootbound: starting') : trans.__('Rootbound: off');
     return { text, title: trans.__('The services are not running') };
