@@ -31,6 +31,8 @@ class Writer:
         """Yield what it is doing, and remember how much it promised."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
+            if not line.endswith("\n"):
+                return  # killed in the middle of the word: nothing was promised
             word, events, entries = line.split()
             if word == "kept":
                 self.kept = int(events), int(entries)
