@@ -121,11 +121,12 @@ class SendWindow:
         self._bytes = 0
         self._freed = asyncio.Event()
 
-    def fits(self, size: int) -> bool:
-        """Return whether one more item may leave."""
+    def fits(self, size: int, items: int = 1) -> bool:
+        """Return whether so many more items, of so many bytes together, may leave."""
         if not self._sent:
             return True
-        return len(self._sent) < self._max_items and self._bytes + size <= self._max_bytes
+        room = self._max_items - len(self._sent)
+        return items <= room and self._bytes + size <= self._max_bytes
 
     def add(self, seq: int, size: int) -> None:
         """Note that an item leaves."""
@@ -138,14 +139,14 @@ class SendWindow:
             self._bytes -= self._sent.popleft()[1]
         self._freed.set()
 
-    async def room(self, size: int, *, within_s: float) -> bool:
-        """Wait at most `within_s` seconds until an item of `size` bytes may leave."""
+    async def room(self, size: int, *, within_s: float, items: int = 1) -> bool:
+        """Wait at most `within_s` seconds until so many items of so many bytes may leave."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while not self.fits(size):
+                while not self.fits(size, items):
                     self._freed.clear()
                     await self._freed.wait()
-        return self.fits(size)
+        return self.fits(size, items)
 
 
 class FollowingConsumer(AsyncWebsocketConsumer):

@@ -77,6 +77,29 @@ async def test_a_held_client_is_told_little(attempt, monkeypatch):
     await socket.disconnect()
 
 
+@pytest.mark.parametrize(("patience_s", "size"), [(30.0, 250), (0.01, 100)])
+async def test_a_held_client_gets_no_crumbs_for_a_while(attempt, monkeypatch, patience_s, size):
+    from rootbound_backend import metrics
+    from rootbound_backend.apps.attempts import consumers
+
+    monkeypatch.setattr(consumers, "HELD_LOOK_S", patience_s)
+    await in_thread(post_events, attempt, [event(seq) for seq in range(1, 1501)])
+    socket = await opened(f"/ws/attempts/{attempt.pk}/")
+    await frame(socket)
+    await events_until(socket, 1000, ack=False)
+    while not metrics.HELD._value.get():
+        await asyncio.sleep(0.01)
+    await socket.send_json_to({"type": "ack", "seq": 100})
+    if size > 100:
+        assert await socket.receive_nothing(timeout=0.2)
+        await socket.send_json_to({"type": "ack", "seq": 250})
+    got = await frame(socket)
+    while got["type"] == "progress":
+        got = await frame(socket)
+    assert [one["seq"] for one in got["events"]] == list(range(1001, 1001 + size))
+    await socket.disconnect()
+
+
 async def test_a_long_stream_opens_at_its_end(attempt):
     await in_thread(post_events, attempt, [event(seq) for seq in range(1, 501)])
     socket = await opened(f"/ws/attempts/{attempt.pk}/?tail=20")

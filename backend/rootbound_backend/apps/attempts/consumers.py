@@ -36,6 +36,9 @@ Half of it after a frame of a single event: a slow stream costs little and is wa
 HELD_LOOK_S = 0.25
 """How often a held socket looks whether there is something to say past the events."""
 
+MIN_AFTER_HELD = MAX_UNACKED_EVENTS // 4
+"""Events for which a held socket waits to have room, for at most `HELD_LOOK_S`."""
+
 PROGRESS_S = 1.0
 MAX_UNHEARD_PROGRESS = 30
 
@@ -173,6 +176,8 @@ class AttemptConsumer(FollowingConsumer):
                     await self.send_document(
                         {"type": "progress", "last_seq": hub.head, "sent_seq": self._cursor}
                     )
+            # Who is sent each crumb that it has made room for, reads crumbs ever after (RFC 813).
+            await self._window.room(size, within_s=HELD_LOOK_S, items=MIN_AFTER_HELD)
 
     def _may_tell_progress(self, head: int) -> bool:
         """Return whether there is progress to tell, at most once a second, and not for ever."""
