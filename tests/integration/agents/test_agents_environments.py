@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +74,6 @@ def registry(lda: Any) -> Iterator[str]:
     theirs.unlink()
 
 
-@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
 def test_two_worktrees_have_a_node_environment_each_and_share_downloads(
     lda: Any, repo: Path, receiver: Any, stub: Any, registry: str
 ) -> None:

@@ -87,8 +87,9 @@ async def test_a_held_client_gets_no_crumbs_for_a_while(attempt, monkeypatch, pa
     socket = await opened(f"/ws/attempts/{attempt.pk}/")
     await frame(socket)
     await events_until(socket, 1000, ack=False)
-    while not metrics.HELD._value.get():
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while not metrics.HELD._value.get():
+            await asyncio.sleep(0.01)
     await socket.send_json_to({"type": "ack", "seq": 100})
     if size > 100:
         assert await socket.receive_nothing(timeout=0.2)

@@ -38,15 +38,21 @@ def run(repo: Path, worktrees: Path, name: str, started: str, **more: Any) -> Ru
     )  # fmt: skip
 
 
-@pytest.mark.asyncio
-async def test_only_what_nobody_can_miss_goes(tmp_path: Path) -> None:
-    """Of runs that ended without a commit: an empty worktree goes, unfinished work stays."""
-    repo, worktrees = tmp_path / "repo", tmp_path / "worktrees"
+def folders(base: Path) -> tuple[Path, Path]:
+    """Return an empty repository and a folder for its worktrees."""
+    repo, worktrees = base / "repo", base / "worktrees"
     repo.mkdir()
     worktrees.mkdir()
     git(repo, "init", "-q", "-b", "main")
     git(repo, "config", "user.name", "Ada")
     git(repo, "config", "user.email", "ada@example.org")
+    return repo, worktrees
+
+
+@pytest.mark.asyncio
+async def test_only_what_nobody_can_miss_goes(tmp_path: Path) -> None:
+    """Of runs that ended without a commit: an empty worktree goes, unfinished work stays."""
+    repo, worktrees = folders(tmp_path)
     git(repo, "commit", "-q", "--allow-empty", "-m", "first")
     base = git(repo, "rev-parse", "HEAD")
     records = []
@@ -84,12 +90,7 @@ async def test_only_what_nobody_can_miss_goes(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_the_oldest_give_way_and_work_is_kept(tmp_path: Path) -> None:
-    repo, worktrees = tmp_path / "repo", tmp_path / "worktrees"
-    repo.mkdir()
-    worktrees.mkdir()
-    git(repo, "init", "-q", "-b", "main")
-    git(repo, "config", "user.name", "Ada")
-    git(repo, "config", "user.email", "ada@example.org")
+    repo, worktrees = folders(tmp_path)
     (repo / ".gitignore").write_text(".venv\n")
     git(repo, "add", "-A")
     git(repo, "commit", "-q", "-m", "first")

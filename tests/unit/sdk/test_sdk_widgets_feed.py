@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 import weakref
 from unittest import mock
 
@@ -37,8 +36,7 @@ def test_a_busy_kernel_holds_the_reader_back():
 
     running = feed.Feed(source, taken.extend, mock.Mock(), max_pending=10, dispatch=queue.append)
     running.start()
-    until(lambda: len(read) == 11)
-    time.sleep(0.1)
+    until(lambda: running._room._waiters)  # it stands still until there is room
     assert len(read) == 11
     while len(taken) < 100:
         until(lambda: queue or not running._thread.is_alive())
@@ -55,8 +53,7 @@ def test_a_collected_owner_ends_the_feed():
             pass
 
     def source(stop):
-        while not stop.is_set():
-            time.sleep(0.01)
+        while not stop.wait(0.01):
             yield 1
 
     owner = Owner()
