@@ -162,15 +162,20 @@ class GateKeeper:
 
     async def _run(self, name: GateName, command: str, feed: OutputFeed | None) -> CommandResult:
         network = self.policy.network.install if name == "install" else self.policy.network.agent
-        return await self.runner.run(
-            ["/bin/bash", "-c", command],
-            cwd=self.policy.worktree,
-            env=base_env(self.policy, network=network),
-            network=network,
-            timeout_s=self.limits.gate_timeout_s,
-            on_output=feed,
-            max_output=16 * REPORT_EDGE,
-        )
+        while True:
+            result = await self.runner.run(
+                ["/bin/bash", "-c", command],
+                cwd=self.policy.worktree,
+                env=base_env(self.policy, network=network),
+                network=network,
+                timeout_s=self.limits.gate_timeout_s,
+                on_output=feed,
+                max_output=16 * REPORT_EDGE,
+            )
+            if not result.withdrawn:
+                return result
+            # That somebody took a folder back says nothing about the code.
+            self.reporter.notice(f"The {name} gate runs again, as that withdrawal ended it.")
 
 
 def _signal(exit_code: int) -> str:

@@ -50,6 +50,9 @@ class CommandResult:
         Length of the whole output, in bytes.
     output_sha256
         Hexadecimal SHA-256 of the whole output.
+    withdrawn
+        Whether it was killed because what it was started with was withdrawn; its exit code says
+        nothing of it then.
     """
 
     exit_code: int
@@ -59,6 +62,7 @@ class CommandResult:
     output: bytes
     output_bytes: int
     output_sha256: str
+    withdrawn: bool = False
 
 
 class _Output:

@@ -383,7 +383,7 @@ def _explained(
     text = f"\nrootbound: {reason}\n".encode()
     if on_output is not None:
         on_output("stderr", text)
-    return replace(result, output=result.output + text)
+    return replace(result, output=result.output + text, withdrawn=True)
 
 
 def resolvers(path: str = "/etc/resolv.conf") -> list[str]:

@@ -14,6 +14,7 @@ import rootbound as rb
 from rootbound.testing.script import ToolCall, Turn
 from tests.support.environment import wait_for
 from tests.support.live import LiveStack, fix_calculator, rootbound
+from tests.support.repos import CALCULATOR_COMMANDS
 
 # A promise of a second, on a machine that may be busy with other tests.
 STOPPED_WITHIN_S = 3.0
@@ -159,6 +160,26 @@ def test_root_withdrawn_kills_what_was_started_with_it(
     assert any("withdrawn" in event["text"] for event in kinds(live, attempt, "notice"))
     # What was granted and taken back is asked for again.
     assert asked(live, attempt, "WRITE")["folder"] == str(outside)
+
+
+def test_a_gate_that_a_withdrawal_ended_runs_again(live: LiveStack, outside: Path) -> None:
+    """It has every root of the user's, so taking one back ends it, whatever it was doing."""
+    root = live.call("POST", "/api/local-access/roots/", {"path": str(outside)})["id"]
+    began = outside / "began"
+    # Where it may write no more it does not wait.
+    test = f"if date >> {began}; then sleep 600; fi; {CALCULATOR_COMMANDS['test_cmd']}"
+    project = live.make_project("ended-gate", test_cmd=test)
+    live.replay.turns = fix_calculator()
+    attempt = start(live, live.make_task(project, "Repair beside a root"))
+    wait_for(began.exists, within_s=60, what="the gate to run")
+    live.call("DELETE", f"/api/local-access/roots/{root}/", expect=204)
+
+    done = live.wait_for_attempt(attempt)
+    assert done["status"] == "REVIEW", done["failure_message"]
+    (gate,) = [one for one in kinds(live, attempt, "gate") if one["name"] == "test"]
+    assert (gate["exit_code"], gate["flaky"]) == (0, False), "no evidence of the one that was ended"
+    notices = " ".join(event["text"] for event in kinds(live, attempt, "notice"))
+    assert "The test gate runs again, as that withdrawal ended it." in notices
 
 
 def writers_of(file: Path) -> list[str]:
