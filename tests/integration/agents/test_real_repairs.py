@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from rootbound.demo.derive import derive_edits
-from rootbound.demo.releases import unpack_archive
 from rootbound.testing.script import Conversation, Fault, Steps, ToolCall, Turn
 from tests.integration.lda.lda_support import git, run_payload, wait_for
-
-# The interpreter of this session has pytest; an environment for each attempt would take minutes.
-TEST = (
-    f"PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTHONPATH=src:. {sys.executable} -m pytest -q "
-    "-p no:cacheprovider --confcutdir ."
+from tests.support.releases import (
+    PAIRS,
+    TEST,
+    Pair,
+    Tree,
+    changed,
+    edits_between,
+    repository_before,
+    tree,
 )
+
 DONE = Turn(calls=(ToolCall("finish", {"status": "done", "summary": "As released."}),))
 
 
-class Pair(NamedTuple):
-    """Two neighbouring releases; the tests of the later one are red on the earlier one."""
-
-    package: str
-    old: str
-    new: str
-    tests: str
-    source: str = "src"
-
-
-PAIRS = [
-    Pair("sqlparse", "0.5.4", "0.5.5", "tests/test_split.py", "."),
-    Pair("cachetools", "7.0.2", "7.0.3", "tests/test_cachedmethod.py"),
-    Pair("tomlkit", "0.13.2", "0.13.3", "tests/test_toml_document.py tests/test_items.py", "."),
-    Pair("itsdangerous", "2.1.2", "2.2.0", "tests/test_itsdangerous/test_serializer.py"),
-]
+__all__ = ["tree"]
 
 THOUGHT = Turn(thinking="Only thinking.")
 
@@ -108,22 +92,6 @@ ANSWERS = (
 )
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """Download and unpack a source release, once for both wires."""
-    folder = tmp_path_factory.mktemp("releases")
-
-    @lru_cache
-    def unpacked(package: str, version: str) -> Path:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary"]
-        subprocess.run([*command, ":all:", "-d", str(folder), f"{package}=={version}"], check=True)
-        with tarfile.open(folder / f"{package}-{version}.tar.gz") as archive:
-            unpack_archive(archive, folder)
-        return folder / f"{package}-{version}"
-
-    return unpacked
-
-
 @dataclass
 class Run:
     """One attempt, and what its agent was told."""
@@ -168,38 +136,19 @@ class Trial:
         return dict(found)
 
 
-def make_repository(repo: Path, before: Path, after: Path, version: str) -> None:
-    """Commit the earlier release with the later one's tests."""
-    shutil.copytree(before, repo, ignore=shutil.ignore_patterns("*.egg-info", "PKG-INFO"))
-    shutil.rmtree(repo / "tests")
-    shutil.copytree(after / "tests", repo / "tests")
-    for command in (
-        ("init", "-q", "-b", "main"), ("config", "user.name", "Ada Owner"),
-        ("config", "user.email", "ada@example.org"), ("add", "-A"), ("commit", "-q", "-m", version),
-    ):  # fmt: skip
-        git(repo, *command)
-
-
 @pytest.mark.parametrize("pair", PAIRS, ids=[pair.package for pair in PAIRS])
 def test_a_release_is_repaired_to_its_successor(
-    pair: Pair, tree: Callable[[str, str], Path], tmp_path: Path,
+    pair: Pair, tree: Tree, tmp_path: Path,
     lda: Any, receiver: Any, stub: Any,
 ) -> None:  # fmt: skip
     """Every fault of vendors and agents, on both wires at once, so that their waits overlap."""
-    package, old, new, tests, source = pair
+    package, old, new, tests, _ = pair
     before, after = tree(package, old), tree(package, new)
     repo = tmp_path / "granted" / package
-    make_repository(repo, before, after, old)
+    repository_before(repo, before, after, old)
     trial = Trial(repo, f"{TEST} {tests}", lda, receiver, stub)
-    names = sorted(
-        str(path.relative_to(after))
-        for path in (after / source / package).rglob("*.py")
-        if (before / path.relative_to(after)).read_bytes() != path.read_bytes()
-    )
-    edits = [
-        ToolCall("edit_file", {"path": e.path, "old_string": e.old, "new_string": e.new})
-        for e in derive_edits(before, after, names)
-    ]
+    names = changed(pair, before, after)
+    edits = edits_between(before, after, names)
     outside = tmp_path / "outside.txt"
     idle = ToolCall("write_file", {"path": "NOTES.txt", "content": "same\nsame\n"})
     tidy = ToolCall("delete_file", {"path": "NOTES.txt"})
