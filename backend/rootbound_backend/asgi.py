@@ -41,6 +41,7 @@ from rootbound_backend.mcp.server import McpEndpoint  # noqa: E402
 from rootbound_backend.pacing import paced  # noqa: E402
 from rootbound_backend.reporting import ReportsEndpoint  # noqa: E402
 from rootbound_backend.websockets import CLOSE_NOT_FOUND, run_in_db  # noqa: E402
+from rootbound_backend.whole_bodies import hand_over_whole_bodies  # noqa: E402
 
 __all__ = ["application"]
 
@@ -214,6 +215,7 @@ async def _websocket(scope: Scope, receive: Receive, send: Send) -> None:
     await (_machine if scope["path"] == MACHINE_PATH else _sockets)(scope, receive, send)
 
 
+hand_over_whole_bodies()
 _routed: Any = _http
 _socketed: Any = _websocket
 application = ProtocolTypeRouter({"http": _routed, "websocket": _socketed})

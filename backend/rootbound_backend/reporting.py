@@ -18,13 +18,11 @@ from rootbound_backend.apps.attempts.ingest import decode_events, ingest_events
 from rootbound_backend.apps.local_access.ingest import decode_audit, ingest_audit
 from rootbound_backend.problems import Problem
 from rootbound_backend.tokens import IngestGrant, TokenRefusedError, verify_ingest_token
+from rootbound_backend.whole_bodies import MAX_WHOLE_BYTES
 
 __all__ = ["ReportsEndpoint"]
 
 logger = logging.getLogger(__name__)
-
-MAX_BYTES = 256 * 1024
-"""Longest body that is taken here, in bytes."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -85,7 +83,7 @@ async def _messages(receive: Receive) -> list[Any]:
     """Return the messages of a request's body, as far as it may be taken here."""
     messages: list[Any] = []
     size = 0
-    while size <= MAX_BYTES:
+    while size <= MAX_WHOLE_BYTES:
         message = await receive()
         messages.append(message)
         size += len(message.get("body", b""))

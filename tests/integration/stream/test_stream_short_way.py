@@ -103,7 +103,8 @@ async def test_the_short_way_stores_what_is_plain_and_leaves_all_else_to_the_vie
     packed = gzip.compress(batch(event(6)))
     assert await post(attempt, packed, content_encoding=b"gzip") == (200, {"seq": 6})
     long = batch(*(event(seq, kind="text", step=1, delta="x" * 9000) for seq in range(7, 47)))
-    parts = [long[at : at + 50_000] for at in range(0, len(long), 50_000)]
+    long += b" " * reporting.MAX_WHOLE_BYTES
+    parts = [long[at : at + 500_000] for at in range(0, len(long), 500_000)]
     assert await post(attempt, *parts) == (200, {"seq": 46})
     assert len(taken) == 8
     page = await in_thread(reads.read_stream, attempt.pk, 0)
