@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import zlib
+from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -38,6 +41,22 @@ def stored(attempt) -> list[str]:
 
 def lines(*events: dict) -> bytes:
     return b"".join(json.dumps(one).encode() + b"\n" for one in events)
+
+
+@contextlib.contextmanager
+def to_database(notes: Path) -> Iterator[list[str]]:
+    """Fill a list with what goes to PostgreSQL meanwhile and is waited for, as libpq notes it."""
+    sent: list[str] = []
+    pgconn = connection.connection.pgconn
+    with notes.open("wb") as trace:
+        pgconn.trace(trace.fileno())
+        try:
+            yield sent
+        finally:
+            pgconn.untrace()
+    # Of each message to the server: when, F, its length, its kind, and what it says.
+    told = [one.split("\t", 1)[1] for one in notes.read_text(errors="replace").split("\tF\t")[1:]]
+    sent += [one for one in told if one.startswith(("Query", "Execute")) and "SAVEPOINT" not in one]
 
 
 @pytest.mark.django_db
@@ -133,24 +152,29 @@ def test_nul_and_lone_surrogates_are_replaced_in_every_shape(user, kind):
 
 
 @pytest.mark.django_db
-def test_a_batch_of_text_takes_one_statement_and_one_copy(user):
+def test_a_batch_of_text_takes_one_way_to_the_database(user, tmp_path):
     attempt = make_attempt(user)
     post_events(attempt, [event(1)])
-    batch = [event(seq) for seq in range(2, 402)]
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
-        assert post_events(attempt, batch).json() == {"seq": 401}
-    statements = [one["sql"] for one in queries if "SAVEPOINT" not in one["sql"].upper()]
-    assert len([sql for sql in statements if sql.startswith("COPY")]) == 1, statements
-    assert len(statements) == 2, statements
+    with to_database(tmp_path / "many") as sent:
+        assert post_events(attempt, [event(seq) for seq in range(2, 402)]).json() == {"seq": 401}
+    assert len([text for text in sent if "; COPY" in text]) == 1, sent
+    # What it depends on is planned once.
+    assert [text for text in sent if "; COPY" not in text] == [
+        text for text in sent if text.startswith('Query\t "PREPARE')
+    ]
+    with to_database(tmp_path / "again") as sent:
+        assert post_events(attempt, [event(seq) for seq in range(402, 802)]).json() == {"seq": 801}
+    assert len(sent) == 1, sent
     # A few go with the statement that takes their place: one round trip, a transaction by itself.
-    with CaptureQueriesContext(connection) as queries:
-        assert post_events(attempt, [event(402), event(403)]).json() == {"seq": 403}
-    assert len(queries) == 1, queries.captured_queries
+    for first in (802, 804):
+        with to_database(tmp_path / "few") as sent:
+            few = [event(first), event(first + 1)]
+            assert post_events(attempt, few).json() == {"seq": first + 1}
+    assert len(sent) == 1, sent
+    assert len(stored(attempt)) == 805
     # Where something happens besides, the attempt is loaded: still a fixed number.
     with CaptureQueriesContext(connection) as queries:
-        post_events(attempt, [event(404), status(405, "GATES")])
+        post_events(attempt, [event(806), status(807, "GATES")])
     assert len(queries) < 20
 
 

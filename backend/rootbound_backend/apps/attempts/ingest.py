@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import msgspec
+import psycopg
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -22,7 +23,11 @@ from rootbound_backend.apps.attempts.event_reports import (
     StatusReport,
     UsageReport,
 )
-from rootbound_backend.apps.attempts.event_rows import EventRow, copy_events
+from rootbound_backend.apps.attempts.event_rows import (
+    EventColumns,
+    copy_events,
+    copy_events_after,
+)
 from rootbound_backend.apps.attempts.events import page_of
 from rootbound_backend.apps.attempts.failures import Failure
 from rootbound_backend.apps.attempts.models import (
@@ -121,7 +126,7 @@ _TAKE = """
 UPDATE attempts_attempt SET
     last_source_seq = %(last)s, last_seq = last_seq + %(count)s,
     event_bytes = event_bytes + %(bytes)s, lease_expires_at = %(lease)s
-WHERE id = %(id)s AND lease_generation = %(generation)s AND last_source_seq = %(first)s - 1
+WHERE id = %(id)s AND lease_generation = %(generation)s AND last_source_seq = %(first)s::bigint - 1
     AND status IN ('RUNNING', 'GATES') AND handed_over_at IS NOT NULL
 RETURNING last_seq - %(count)s AS base, created_at, status, last_seq, first_seq
 """
@@ -297,9 +302,10 @@ def _store_few(attempt_id: uuid.UUID, batch: EventBatch, facts: dict[str, Any]) 
         "types": [event.type for event in batch.events],
         "payloads": [payload.decode() for payload in batch.payloads],
     }
-    with refusing_unstorable(), connection.cursor() as cursor:
-        cursor.execute(_TAKE_FEW, facts)
-        rows = cursor.fetchall()
+    with refusing_unstorable(), connection.cursor() as wrapped:
+        # Planned once per connection: to plan it takes longer than to execute it.
+        cursor = psycopg.Cursor(wrapped.connection)
+        rows = cursor.execute(_TAKE_FEW, facts, prepare=True).fetchall()
     if not rows:
         return False
     # Readers of this process are handed what they would have to read.
@@ -308,21 +314,12 @@ def _store_few(attempt_id: uuid.UUID, batch: EventBatch, facts: dict[str, Any]) 
 
 
 def _store_many(attempt_id: uuid.UUID, batch: EventBatch, facts: dict[str, Any]) -> bool:
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(_TAKE, facts)
-            taken = cursor.fetchone()
-        if taken is None:
-            return False
-        base, created_at = taken[:2]
-        rows = (
-            (seq, event.timestamp, event.type, payload)
-            for seq, (event, payload) in enumerate(
-                zip(batch.events, batch.payloads, strict=True), start=base + 1
-            )
-        )
-        copy_events(attempt_id, created_at, rows)
-    return True
+    columns = EventColumns(
+        [event.timestamp for event in batch.events],
+        [event.type for event in batch.events],
+        batch.payloads,
+    )
+    return copy_events_after(_TAKE, facts, attempt_id, columns)
 
 
 def _plain_bytes(batch: EventBatch) -> int | None:
@@ -338,9 +335,8 @@ def _plain_bytes(batch: EventBatch) -> int | None:
         return None
     if not {event.type for event in events} <= _PLAIN_TYPES:
         return None
-    if any(b'"usage"' in payload for payload in batch.payloads):
-        return None
-    return sum(map(len, batch.payloads))
+    joined = b"".join(batch.payloads)
+    return None if b'"usage"' in joined else len(joined)
 
 
 class _Application:
@@ -348,7 +344,7 @@ class _Application:
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
-        self.rows: list[EventRow] = []
+        self.rows: list[tuple[datetime, str, bytes]] = []
         self.board_changed = False
 
     def run(self, new: list[tuple[int, EventIn]]) -> None:
@@ -365,7 +361,9 @@ class _Application:
             payload = handler(self, index, event) if handler else None
             self._store(event, payload)
         if new:
-            copy_events(attempt.pk, attempt.created_at, self.rows)
+            first = attempt.last_seq + 1 - len(self.rows)
+            columns = EventColumns(*zip(*self.rows, strict=True))
+            copy_events(attempt.pk, attempt.created_at, first, columns)
             attempt.last_source_seq = new[-1][1].seq
             announce_attempt(attempt.pk)
         if attempt.status in LIVE_STATUSES:
@@ -383,7 +381,7 @@ class _Application:
         if payload is not None and payload.get("kind") == "notice":
             kind = EventType.LOG.value
         self.attempt.event_bytes += len(raw)
-        self.rows.append((self.attempt.last_seq, event.timestamp, kind, raw))
+        self.rows.append((event.timestamp, kind, raw))
 
     def _log(self, index: int, event: EventIn) -> None:
         raw = bytes(event.payload)
