@@ -50,7 +50,7 @@ def against_copy(
 def ingestion(services: Services, rows: int) -> Iterator[Line]:
     """Rows a second through HTTP as a share of binary COPY in batches of the same size."""
     for size, at_once, least in ((100, 1, 0.1), (1000, 1, 0.35), (5000, 1, 0.5), (5000, 2, 0.65)):
-        amount = min(rows, size * 100)
+        amount = min(rows, size * 400)
         ours, copy, ratio = against_copy(services, size, amount, at_once)
         flying = ", two posts in flight" if at_once == 2 else ""
         yield (
@@ -63,10 +63,10 @@ def ingestion(services: Services, rows: int) -> Iterator[Line]:
 
 def against_stock(services: Services, size: int) -> Line:
     """Our rows a second beside the usual serializer's: medians of rounds in turn."""
-    ours, stocks = [], []
+    ours, stocks, posts = [], [], max(4, 4000 // size)
     for _ in range(ROUNDS):
-        stocks.append(measures.post_rate(services.stock_url, services, size, size * 4))
-        ours.append(measures.post_rate(services.url, services, size, size * 8))
+        stocks.append(measures.post_rate(services.stock_url, services, size, size * posts))
+        ours.append(measures.post_rate(services.url, services, size, size * posts * 5))
     stock = statistics.median(stocks)
     times = statistics.median(one / other for one, other in zip(ours, stocks, strict=True))
     return (

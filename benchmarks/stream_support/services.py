@@ -141,7 +141,9 @@ def running() -> Iterator[Services]:
             ends = ["-e", f"tcp:port={port}:interface=127.0.0.1"]
             if not urls:
                 ends += ["-u", f"{folder}/backend.sock"]
-            processes.append(_run(stack, Path(folder), environment, "daphne", *ends, application))
+            # As the stack starts it: with -v 0, without a line for each request.
+            daphne = ("daphne", "-v", "0", *ends, application)
+            processes.append(_run(stack, Path(folder), environment, *daphne))
             urls.append(f"http://127.0.0.1:{port}")
         password = (home / "secrets/postgres.password").read_text().strip()
         urls.append(_jupyter(stack, Path(folder), environment, password))
