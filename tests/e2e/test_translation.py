@@ -122,7 +122,7 @@ def _look(page: Page, lab: Lab, live: LiveStack) -> None:
     views = page.locator(".jp-OutputArea .jp-rootbound-Widget")
     expect(views.first.get_by_role("heading", name="⟦To do⟧")).to_be_visible(timeout=60_000)
     expect(views.nth(1).get_by_role("button", name="⟦Tokens⟧")).to_be_visible()
-    # The views alone: the area around them is JupyterLab's, and names its own buttons when it likes.
+    # The views alone: the area around them is JupyterLab's, and names its buttons when it likes.
     expect(views).to_have_count(2)
     selector = ".jp-OutputArea .jp-rootbound-Widget"
     assert untranslated(page, selector, (*names, *projects)) == set()
