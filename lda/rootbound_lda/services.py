@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
+import threading
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -69,9 +71,7 @@ class Services:
         """Import a module of the agent in a thread, once: the model libraries take seconds."""
         future = self._modules.get(name)
         if future is None:
-            loop = asyncio.get_running_loop()
-            target = f"rootbound_lda.agent.{name}"
-            future = loop.run_in_executor(None, importlib.import_module, target)
+            future = _imported(f"rootbound_lda.agent.{name}")
             self._modules[name] = future
         return await asyncio.shield(future)
 
@@ -79,3 +79,29 @@ class Services:
         """End the sandbox and every command in it."""
         if self.facts.tier != "F" and self.ready.is_set():
             await self.sandbox.stop()
+
+
+def _imported(name: str) -> asyncio.Future[ModuleType]:
+    """Import a module in a thread of its own; a process that ends does not wait for it."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[ModuleType] = loop.create_future()
+
+    def settle(found: ModuleType | BaseException) -> None:
+        if future.done():
+            return
+        if isinstance(found, BaseException):
+            future.set_exception(found)
+        else:
+            future.set_result(found)
+
+    def load() -> None:
+        found: ModuleType | BaseException
+        try:
+            found = importlib.import_module(name)
+        except BaseException as error:
+            found = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, found)
+
+    threading.Thread(target=load, name=f"import {name}", daemon=True).start()
+    return future

@@ -405,7 +405,7 @@ class Supervisor:
             return
 
     async def stop_all(self) -> None:
-        """Stop every service in the opposite order, then whatever they left behind."""
+        """Stop every service before those it needs, then whatever they left behind."""
         kill_helpers()
         for task in [*self._restarts.values(), *self._checks.values()]:
             task.cancel()
@@ -413,13 +413,19 @@ class Supervisor:
             *self._restarts.values(), *self._checks.values(), return_exceptions=True
         )
         self._restarts.clear()
-        for service in reversed(list(self.services.values())):
-            if service.process is not None:
-                self._progress(f"{service.spec.title} is stopping")
-            await service.stop("failed" if service.state == "failed" else "stopped")
-            if service.spec.name == "lda":
-                await self.kill_orphans()
-        await self.kill_orphans()
+        left = list(self.services.values())
+        while left:
+            needed = {name for one in left for name in one.spec.after}
+            # Those that nothing needs any more do not wait for each other.
+            free = [one for one in reversed(left) if one.spec.name not in needed]
+            for service in free:
+                if service.process is not None:
+                    self._progress(f"{service.spec.title} is stopping")
+            await asyncio.gather(
+                *(one.stop("failed" if one.state == "failed" else "stopped") for one in free)
+            )
+            left = [one for one in left if one not in free]
+            await self.kill_orphans()
 
     def _known_pids(self) -> set[int]:
         pids = {one.process.pid for one in self.services.values() if one.process is not None}
