@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,13 +26,26 @@ if str(ROOT) not in sys.path:
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.support.django_settings")
 
 
+# A shell has what it starts in the background ignore Ctrl-C, and so would all that tests start:
+# what is interrupted would only end when it is killed, many seconds later.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 LAYERS = ("unit", "integration", "security", "e2e")
+# The longest files of the last layer, begun first, so that two workers end at about the same time.
+LONGEST = ("test_wheel.py", "test_native.py", "test_bare_host.py", "test_schedules.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the quick layers first, and the browser last: Playwright keeps an event loop running."""
     tests = ROOT / "tests"
-    items.sort(key=lambda item: LAYERS.index(item.path.relative_to(tests).parts[0]))
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        name = item.path.name
+        layer = LAYERS.index(item.path.relative_to(tests).parts[0])
+        return layer, LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +54,12 @@ def postgres_server() -> Iterator[str]:
     from tests.support.session import POSTGRES
 
     with POSTGRES.running() as url:
+        # What a power cut would take is of no account here, and each test that empties the tables
+        # would wait for the disk. The stack's own server, in tests of the stack, keeps its word.
+        with (POSTGRES.data / "postgresql.auto.conf").open("a") as settings:
+            settings.write("fsync = off\n")
+        process = (POSTGRES.data / "postmaster.pid").read_text().split()[0]
+        os.kill(int(process), signal.SIGHUP)
         yield url
 
 
@@ -98,33 +120,60 @@ def home() -> Iterator[Path]:
         yield Path(folder) / "home"
 
 
+@contextlib.contextmanager
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
+    """Yield a folder that all workers share, and whether it is still to be filled."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = folder / ".done"
+        yield folder, not done.exists()
+        done.touch()
+
+
 @pytest.fixture(scope="session")
-def wheel_venv(distribution: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty virtual environment with the built wheel and its server extra installed."""
-    venv = tmp_path_factory.mktemp("wheel") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    (wheel,) = distribution.glob("*.whl")
-    # uv installs the 190 packages in a tenth of pip's time, but does not read pip's configuration.
+def index() -> dict[str, str]:
+    """Variables by which uv, with a tenth of pip's time, finds what pip's configuration names."""
     index = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.index-url"],
         capture_output=True, text=True, check=False,
     ).stdout.strip()  # fmt: skip
     mirror = {"UV_DEFAULT_INDEX": index} if index else {}
-    subprocess.run(
-        [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", str(venv / "bin/python"),
-         f"{wheel}[server]"],
-        env={**os.environ, "UV_SYSTEM_CERTS": "1", **mirror},
-        check=True, capture_output=True, timeout=300,
-    )  # fmt: skip
+    return {"UV_SYSTEM_CERTS": "1", **mirror}
+
+
+@pytest.fixture(scope="session")
+def wheel_venv(
+    distribution: Path, index: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """An empty virtual environment with the built wheel and its server extra installed."""
+    uv = [sys.executable, "-m", "uv"]
+    with made_once(tmp_path_factory, "wheel") as (folder, is_new):
+        venv = folder / "venv"
+        if is_new:
+            (wheel,) = distribution.glob("*.whl")
+            folder.mkdir(exist_ok=True)
+            for command in (
+                [*uv, "venv", "-q", "--python", sys.executable, str(venv)],
+                [*uv, "pip", "install", "-q", "--python", str(venv / "bin/python"),
+                 f"{wheel}[server]"],
+            ):  # fmt: skip
+                subprocess.run(
+                    command, env={**os.environ, **index}, check=True, capture_output=True,
+                    timeout=300,
+                )  # fmt: skip
     return venv
 
 
 @pytest.fixture(scope="session")
-def distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def distribution(index: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the sdist, and from it the wheel, as a release does."""
-    out = tmp_path_factory.mktemp("dist")
-    subprocess.run(
-        [sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)],
-        check=True, capture_output=True, timeout=240,
-    )  # fmt: skip
+    with made_once(tmp_path_factory, "dist") as (out, is_new):
+        if is_new:
+            subprocess.run(
+                [sys.executable, "-m", "build", "--installer", "uv", "--outdir", str(out),
+                 str(ROOT)],
+                env={**os.environ, **index}, check=True, capture_output=True, timeout=240,
+            )  # fmt: skip
     return out

@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,25 +49,32 @@ PAIRS = [
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    """Download and unpack a source release, once for all tests of all processes."""
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
+    """Download and unpack source releases, once for all tests of all processes.
+
+    All at the same time, and from the beginning: pip asks each one's build backend for metadata,
+    which takes seconds of waiting for the index.
+    """
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "releases"
     folder.mkdir(exist_ok=True)
+    wanted = [(one.package, version) for one in PAIRS for version in (one.old, one.new)]
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        found = {one: pool.submit(_unpacked, *one, folder) for one in wanted}
+        yield lambda package, version: found[package, version].result()
 
-    def unpacked(package: str, version: str) -> Path:
-        release = folder / f"{package}-{version}"
-        with (folder / f"{package}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not release.is_dir():
-                _download(package, version, folder)
-        return release
 
-    return unpacked
+def _unpacked(package: str, version: str, folder: Path) -> Path:
+    release = folder / f"{package}-{version}"
+    with (folder / f"{release.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not release.is_dir():
+            _download(package, version, folder)
+    return release
 
 
 def _download(package: str, version: str, folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", package]
     subprocess.run([*command, "-d", str(folder), f"{package}=={version}"], check=True)
     with tarfile.open(folder / f"{package}-{version}.tar.gz") as archive:
         unpack_archive(archive, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,9 +179,10 @@ def test_lint_command_passes_on_both_sides(trees: source.Releases, tmp_path: Pat
     from rootbound.demo.flow import CONFIG
 
     venv = tmp_path / ".venv"
-    subprocess.run(["python3", "-m", "venv", str(venv)], check=True)
+    subprocess.run(["python3", "-m", "venv", "--without-pip", str(venv)], check=True)
     python = str(venv / "bin" / "python")
-    subprocess.run([python, "-m", "pip", "install", "-q", "flake8"], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "flake8"]
+    subprocess.run(pip, check=True)
     for tree in (trees.old, trees.new):
         command = CONFIG["lint_cmd"].replace(".venv/bin/python", python)
         done = subprocess.run(command, shell=True, cwd=tree, capture_output=True, text=True)
