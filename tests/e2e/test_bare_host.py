@@ -72,19 +72,23 @@ def test_widgets_live_in_a_bare_page(
         host.run(
             f"attempt = client.task({task['id']!r}).latest_attempt\n"
             "display(rb.AttemptStream(attempt), rb.DiffView(attempt), rb.AuditTable(attempt))\n"
-            "display(rb.CostChart(client), rb.StackStatus(client))"
+            "display(rb.CostChart(client), rb.StackStatus(client))\n"
+            "display(rb.DiffView(attempt, review=True))"
         )
         for kind, text in (
-            ("stream", "edit_file"),
-            ("diff", "calculator.py"),
-            ("audit", "allowed"),
-            ("stack", "postgres"),
+            (".jp-mod-stream", "edit_file"),
+            (".jp-mod-diff .jp-rootbound-Diff", "calculator.py"),
+            # All of it is there, evidence and changes too.
+            (".jp-mod-diff .jp-rootbound-Review", "Approve and merge"),
+            (".jp-mod-diff .jp-rootbound-Review", "calculator.py"),
+            (".jp-mod-audit", "allowed"),
+            (".jp-mod-stack", "postgres"),
         ):
-            view = outputs.locator(f".jp-mod-{kind}", has_text=text)
+            view = outputs.locator(kind, has_text=text)
             # Not waited for by the browser: what the view needs comes by way of this process.
             host.until(lambda view=view: view.count() == 1, f"{kind}: {text}")
-        expect(outputs.locator(".jp-rootbound-Widget")).to_have_count(6)
-        page.set_viewport_size({"width": 1000, "height": 2600})
+        expect(outputs.locator(".jp-rootbound-Widget")).to_have_count(7)
+        page.set_viewport_size({"width": 1000, "height": 3200})
         screenshot(page, f"bare-host-{'framed' if framed else 'plain'}")
         # The colours are those of the page around, not of the desktop: a page that says nothing
         # of itself has the desktop's.
