@@ -285,6 +285,26 @@ def test_a_rare_path_among_many_is_sorted_not_searched(filled, monkeypatch):
     assert "0:00:00) DESC" not in order_of("/srv/3/")
 
 
+@pytest.mark.parametrize(
+    "narrowed",
+    [
+        {"path_prefix": "/srv/a"},
+        {"glob": "**/*.py", "operation": "READ"},
+        {"path_prefix": "/srv", "result": "DENIED"},
+        {"program": "/nowhere"},
+    ],
+)
+def test_counts_timeline_and_tree_are_of_the_rows_that_are_listed(client, mixed, narrowed):
+    def read(what, **query):
+        return client.get(f"/api/audit/{what}/", {**narrowed, **query}).json()
+
+    listed = len(read("logs", limit=1000)["results"])
+    assert sum(one["count"] for one in read("summary")["counts"]) == listed
+    buckets = read("timeline", bucket=60)["buckets"]
+    assert sum(one["allowed"] + one["denied"] for one in buckets) == listed
+    assert sum(one["total"] for one in read("tree", path="/")["children"]) == listed
+
+
 def test_the_tree_counts_folders_with_what_they_hold(client, mixed):
     def tree(path, **query):
         return client.get("/api/audit/tree/", {"path": path, **query}).json()

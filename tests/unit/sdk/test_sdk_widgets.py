@@ -178,7 +178,7 @@ def test_audit_table_filters_and_pages(server, client, project, monkeypatch):
     answer = line.ask("set_filter", {"filter": chosen})["result"]
     assert [row["seq"] for row in answer["rows"]] == [6]
     assert widget._state["filter"] == {"result": "DENIED"}
-    assert sum(row["count"] for row in widget._state["counts"]) == 6
+    assert [row["count"] for row in widget._state["counts"]] == [1], "of what is shown, not of all"
     assert line.ask("set_filter", {"filter": "x"})["problem"]["code"] == "invalid-params"
     server.state.fail = [problem(400, "bad-filter", "No.")]
     assert line.ask("set_filter", {"filter": {}})["problem"]["code"] == "bad-filter"
@@ -187,6 +187,8 @@ def test_audit_table_filters_and_pages(server, client, project, monkeypatch):
     server.state.audited(1, result="DENIED")
     until(lambda: line.pushes("audit"))
     assert [row["seq"] for row in widget._state["rows"]] == [6, 7]
+    assert [row["count"] for row in widget._state["counts"]] == [2]
+    assert "DENIED" in widget.to_html()
     widget.close()
 
 

@@ -48,7 +48,7 @@ class AuditTable(BaseWidget):
     def __init__(self, target: Attempt | Project, **kwargs: Any) -> None:
         self._target = target
         self._filter: dict[str, str] = _checked(kwargs.pop("filter", {}))
-        self._counts: list[dict[str, Any]] = []
+        self._seen: list[dict[str, Any]] = []
         super().__init__(**kwargs)
         self.filter = self._filter
         self._handlers |= access_verbs(lambda: self._target.access_requests())
@@ -61,8 +61,10 @@ class AuditTable(BaseWidget):
         }
 
     def _load(self) -> dict[str, Any]:
-        self._counts = list(self._target.audit_summary().counts)
-        return {**self._page(None), "counts": self._counts, "filter": self._filter}
+        # Of all entries, whose change is what tells that there is news.
+        self._seen = list(self._target.audit_summary().counts)
+        counts = list(self._query().summary().counts) if self._filter else self._seen
+        return {**self._page(None), "counts": counts, "filter": self._filter}
 
     def _page(self, cursor: str | None) -> dict[str, Any]:
         page = self._query().page(cursor)
@@ -82,8 +84,7 @@ class AuditTable(BaseWidget):
         return follow
 
     def _take(self, items: list[Any]) -> None:
-        counts = list(items[-1].counts)
-        if counts != self._counts:
+        if list(items[-1].counts) != self._seen:
             self._state = self._load()
             self._push("audit", self._state)
 
@@ -119,7 +120,7 @@ class AuditTable(BaseWidget):
         """Return the counts and the newest entries as static HTML, read from the server now."""
         page = self._target.audit(**self._filter).page(limit=50)
         note = f"the newest {len(page.items)}" if page.next else f"{len(page.items)} in all"
-        summary = html.audit_summary(self._target.audit_summary())
+        summary = html.audit_summary(self._query().summary())
         return summary + html.audit(page.items, title="Audit (snapshot)", note=note)
 
 

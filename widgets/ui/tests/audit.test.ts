@@ -39,4 +39,6 @@ test('a filter starts anew, and a late page of the old filter is dropped', async
   await late;
   expect(store.rows).toHaveLength(25);
   expect(store.rows.every(row => row.result === 'DENIED')).toBe(true);
+  // The counts are of what the table shows.
+  expect(store.counts.value).toMatchObject([{ result: 'DENIED', count: 25 }]);
 });

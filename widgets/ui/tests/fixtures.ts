@@ -6,6 +6,7 @@ import type {
   AccessScope,
   Attempt,
   AttemptEvent,
+  AuditCount,
   AuditNode,
   AuditPage,
   AuditQuery,
@@ -217,8 +218,9 @@ export class FakeSource implements Source {
     return { results: rows.slice(from, to), next: to < rows.length ? String(to) : null };
   }
 
-  async countAudit(): Promise<[]> {
-    return [];
+  async countAudit(query: AuditQuery): Promise<AuditCount[]> {
+    const rows = this.rows.filter(row => !query.result || row.result === query.result);
+    return [{ operation: 'READ', result: query.result ?? 'ALLOWED', count: rows.length }];
   }
 
   async listAccessRequests(_query: AccessQuery): Promise<AccessRequest[]> {

@@ -144,15 +144,19 @@ function AuditHeader(props: HeaderProps): JSX.Element {
   const trans = useTrans();
   const counts = store.counts.value;
   const total = (result: AuditResult): number =>
-    counts.filter(one => one.result === result).reduce((sum, one) => sum + one.count, 0);
+    (counts ?? []).filter(one => one.result === result).reduce((sum, one) => sum + one.count, 0);
   return (
     <header class="jp-rootbound-Toolbar">
-      <span class="jp-rootbound-Chip" data-status="SUCCESS">
-        {trans.__('%1 allowed', compact(total('ALLOWED')))}
-      </span>
-      <span class="jp-rootbound-Chip" data-status={total('DENIED') > 0 ? 'FAILED' : 'QUEUED'}>
-        {trans._n('%2 denied', '%2 denied', total('DENIED'), compact(total('DENIED')))}
-      </span>
+      {counts && (
+        <>
+          <span class="jp-rootbound-Chip" data-status="SUCCESS">
+            {trans.__('%1 allowed', compact(total('ALLOWED')))}
+          </span>
+          <span class="jp-rootbound-Chip" data-status={total('DENIED') > 0 ? 'FAILED' : 'QUEUED'}>
+            {trans._n('%2 denied', '%2 denied', total('DENIED'), compact(total('DENIED')))}
+          </span>
+        </>
+      )}
       {!source.live.value && <SnapshotLabel />}
       <Filters {...props} />
       <div class="jp-rootbound-ToolbarEnd">

@@ -131,7 +131,7 @@ export function Filters({ store, source }: ToolsProps): JSX.Element {
         onChange={value => set({ path_prefix: value || undefined })}
       />
       <TextFilter
-        label={trans.__('Glob, such as **/*.py')}
+        label={trans.__('Glob: **/*.py')}
         value={filter.glob ?? ''}
         disabled={disabled}
         error={refused.of('glob')}

@@ -187,7 +187,7 @@ export class HttpSource implements Source {
   }
 
   async countAudit(filter: AuditQuery): Promise<AuditCount[]> {
-    const path = `api/audit/summary/${query({ attempt: filter.attempt, project: filter.project })}`;
+    const path = `api/audit/summary/${query({ ...filter })}`;
     return ((await this.transport.request('GET', path)) as { counts: AuditCount[] }).counts;
   }
 

@@ -76,6 +76,8 @@ export class ModelSource implements Source {
     socketUrl: path => path
   };
   private readonly comm: Comm;
+  /** Settles once the last filter that was asked for is set, or refused. */
+  private narrowing: Promise<unknown> = Promise.resolve();
   /** Choices of a task that Python has not answered yet. */
   private choosing = 0;
   private reselect: () => void = () => undefined;
@@ -216,9 +218,14 @@ export class ModelSource implements Source {
     if (cursor === null && sameFilter(filter, this.state.filter ?? {})) {
       return { results: this.state.rows ?? [], next: this.state.next ?? null };
     }
-    const answer = (await (cursor === null
-      ? this.act('set_filter', { filter })
-      : this.act('load_more', { cursor }))) as AuditAnswer | null;
+    let asked: Promise<unknown>;
+    if (cursor === null) {
+      asked = this.act('set_filter', { filter });
+      this.narrowing = asked.catch(() => undefined);
+    } else {
+      asked = this.act('load_more', { cursor });
+    }
+    const answer = (await asked) as AuditAnswer | null;
     return {
       results: answer?.rows ?? this.state.rows ?? [],
       next: answer ? (answer.next ?? null) : (this.state.next ?? null)
@@ -226,6 +233,8 @@ export class ModelSource implements Source {
   }
 
   async countAudit(_filter: AuditQuery): Promise<AuditCount[]> {
+    // The state has the counts of a filter once that is set.
+    await this.narrowing;
     return this.state.counts ?? [];
   }
 

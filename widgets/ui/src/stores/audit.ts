@@ -14,7 +14,8 @@ export class AuditStore {
   readonly count = signal(0);
   /** Counts changes of the rows, those that leave their number as well. */
   readonly revision = signal(0);
-  readonly counts = signal<readonly AuditCount[]>([]);
+  /** Of all that matches, not only of the rows fetched; null until they are known. */
+  readonly counts = signal<readonly AuditCount[] | null>(null);
   readonly filter = signal<AuditQuery>({});
   readonly loading = signal(false);
   readonly complete = signal(false);
@@ -130,7 +131,7 @@ export class AuditStore {
   private async loadCounts(): Promise<void> {
     const { generation } = this;
     try {
-      const counts = await this.source.countAudit(this.scope);
+      const counts = await this.source.countAudit(this.query);
       if (generation === this.generation) {
         this.counts.value = counts;
       }
