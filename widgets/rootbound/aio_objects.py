@@ -161,20 +161,37 @@ class AsyncAttempt(AsyncAttemptReview, models.BaseAttempt):
         """Stop the attempt; its branch and its events stay."""
         return await self._post("cancel", version=version)
 
-    async def retry(self, feedback: str | None = None) -> AsyncAttempt:
-        """Start a new attempt of the same task.
+    async def retry(
+        self,
+        feedback: str | None = None,
+        *,
+        version: int | None = None,
+        status: str | None = None,
+    ) -> AsyncAttempt:
+        """Start a new attempt of the same task; only its newest attempt can be retried.
 
         Parameters
         ----------
         feedback : str or None, default None
             What the agent should do differently.
+        version : int or None, default None
+            The task's `version` that you saw, to be refused when somebody changed the task since.
+        status : str or None, default None
+            The attempt's `status` that you saw, to be refused when somebody decided on it since.
 
         Returns
         -------
         AsyncAttempt
             The new attempt.
+
+        Raises
+        ------
+        ConflictError
+            With code ``attempt-superseded`` when there is a newer attempt (the sentence names it
+            and its state), ``version-conflict`` or ``attempt-moved`` when it is not as you saw
+            it, and as for `AsyncTask.start`.
         """
-        return await self._post("retry", feedback=feedback)
+        return await self._post("retry", feedback=feedback, version=version, status=status)
 
     def audit(self, **filters: Any) -> AsyncAuditQuery:
         """Return this attempt's audit entries; `filters` as for `AsyncClient.audit`."""

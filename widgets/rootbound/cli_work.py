@@ -23,7 +23,7 @@ _TASK = ("id", "status", "agent_role", "priority", "title")
 _ATTEMPT = ("id", "number", "status", "failure", "branch_name", "last_seq", "denied_count")
 _ONE_ATTEMPT = (
     *_ATTEMPT, "failure_message", "base_commit", "head_commit", "agent", "usage", "diff_stats",
-    "started_at", "completed_at", "summary",
+    "started_at", "completed_at", "summary", "task_version",
 )  # fmt: skip
 _GATE = ("name", "passed", "exit_code", "duration_s", "commit", "command")
 _PLAN = ("id", "status", "user_prompt", "plan", "failure_message", "tasks_created")
@@ -257,27 +257,41 @@ def _add_attempts(verbs: Subparsers) -> None:
         ("diff", _diff, "print the change as a patch"),
         ("gates", lambda a, options: show(options, a.gates(), _GATE, "No gate ran yet."),
          "show the evidence"),
-        ("approve", _decision(lambda a, _: a.approve()), "merge it"),
-        ("cancel", _decision(lambda a, _: a.cancel()), "stop it; its branch stays"),
+        ("approve", _decision(lambda a, o: a.approve(version=o.version)), "merge it"),
+        ("cancel", _decision(lambda a, o: a.cancel(version=o.version)),
+         "stop it; its branch stays"),
         ("preview", _preview, "say what merging would do now"),
     ):  # fmt: skip
-        _attempt_verb(verbs, name, act, text)
+        parser = _attempt_verb(verbs, name, act, text)
+        if name in ("approve", "cancel"):
+            _add_version(parser)
     wait = _attempt_verb(
         verbs, "wait", _wait, "wait for its end or review; exit code 1 when it failed"
     )
     wait.add_argument("--timeout", type=_seconds, metavar="S", help="seconds; default for ever")
     for name, option, act, text in (
-        ("reject", "--reason", _decision(lambda a, o: a.reject(o.text or "")), "end it unmerged"),
-        ("retry", "--feedback", _decision(lambda a, o: a.retry(o.text)), "start another attempt"),
-        ("changes", "--feedback", _decision(lambda a, o: a.request_changes(o.text or "")),
+        ("reject", "--reason",
+         _decision(lambda a, o: a.reject(o.text or "", version=o.version)), "end it unmerged"),
+        ("retry", "--feedback", _decision(lambda a, o: a.retry(o.text, version=o.version)),
+         "start another attempt"),
+        ("changes", "--feedback",
+         _decision(lambda a, o: a.request_changes(o.text or "", version=o.version)),
          "have the work gone on with"),
     ):  # fmt: skip
         parser = _attempt_verb(verbs, name, act, text)
         parser.add_argument(option, dest="text", metavar="TEXT", help="what the agent is told")
+        _add_version(parser)
     tell = _attempt_verb(
         verbs, "tell", _decision(lambda a, o: a.tell(o.text)), "tell a running agent something"
     )
     tell.add_argument("text", metavar="TEXT", help="heard with its next request to the model")
+
+
+def _add_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--task-version", dest="version", type=int, metavar="N",
+        help="the task's version you saw; refused when somebody changed the task since",
+    )  # fmt: skip
 
 
 def _attempt_verb(

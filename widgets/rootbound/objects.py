@@ -156,20 +156,37 @@ class Attempt(AttemptReview, models.BaseAttempt):
         """Stop the attempt; its branch and its events stay."""
         return self._post("cancel", version=version)
 
-    def retry(self, feedback: str | None = None) -> Attempt:
-        """Start a new attempt of the same task.
+    def retry(
+        self,
+        feedback: str | None = None,
+        *,
+        version: int | None = None,
+        status: str | None = None,
+    ) -> Attempt:
+        """Start a new attempt of the same task; only its newest attempt can be retried.
 
         Parameters
         ----------
         feedback : str or None, default None
             What the agent should do differently.
+        version : int or None, default None
+            The task's `version` that you saw, to be refused when somebody changed the task since.
+        status : str or None, default None
+            The attempt's `status` that you saw, to be refused when somebody decided on it since.
 
         Returns
         -------
         Attempt
             The new attempt.
+
+        Raises
+        ------
+        ConflictError
+            With code ``attempt-superseded`` when there is a newer attempt (the sentence names it
+            and its state), ``version-conflict`` or ``attempt-moved`` when it is not as you saw
+            it, and as for `Task.start`.
         """
-        return self._post("retry", feedback=feedback)
+        return self._post("retry", feedback=feedback, version=version, status=status)
 
     def audit(self, **filters: Any) -> AuditQuery:
         """Return this attempt's audit entries; `filters` as for `Client.audit`."""

@@ -63,25 +63,45 @@ class AttemptReview:
             ops.write(Comment, self._api, "POST", "attempts", self.id, "comments", body=body)
         )
 
-    def request_changes(self, feedback: str = "") -> Attempt:
+    def request_changes(
+        self, feedback: str = "", *, version: int | None = None, status: str | None = None
+    ) -> Attempt:
         """Start an attempt that goes on with this work, told of feedback and comments.
+
+        An older attempt will do as well: that is how to go back to work that was better.
+
+        Parameters
+        ----------
+        feedback : str, default ""
+            What is to be different, besides what the comments say.
+        version : int or None, default None
+            The task's `version` that you saw, to be refused when somebody changed the task since.
+        status : str or None, default None
+            The attempt's `status` that you saw, to be refused when somebody decided on it since.
 
         Raises
         ------
         ConflictError
-            With code ``feedback-missing`` when there is neither.
+            With code ``feedback-missing`` when there is neither; ``version-conflict`` or
+            ``attempt-moved`` when it is not as you saw it.
         """
-        return self._followed("request-changes", {"feedback": feedback})
+        body = ops.without_none(feedback=feedback, version=version, status=status)
+        return self._followed("request-changes", body)
 
-    def bring_up_to_date(self, *, resolve: bool = False) -> Attempt:
+    def bring_up_to_date(
+        self, *, resolve: bool = False, version: int | None = None, status: str | None = None
+    ) -> Attempt:
         """Start an attempt that puts this work on the base branch as it is now.
 
         Parameters
         ----------
         resolve : bool, default False
             Have the agent settle conflicts; otherwise the work is rebased and judged anew.
+        version, status
+            As for `request_changes`.
         """
-        return self._followed("update", {"resolve": resolve})
+        body = ops.without_none(resolve=resolve, version=version, status=status)
+        return self._followed("update", body)
 
     def merge_preview(self) -> MergePreview:
         """Return what approving would do now; nothing is changed."""

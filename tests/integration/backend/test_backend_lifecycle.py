@@ -349,6 +349,18 @@ def test_reject_and_retry_with_feedback(user, client, lda):
     assert "Too long." in context
     assert client.post(f"/api/attempts/{attempt.pk}/retry/", {}).json()["code"] == "attempt-live"
 
+    # Once the newer one has failed as well, whoever still looks at the first is told of it.
+    client.post(f"/api/attempts/{second.json()['id']}/cancel/", {})
+    late = client.post(f"/api/attempts/{attempt.pk}/retry/", {"feedback": "Once more."})
+    assert (late.status_code, late.json()["code"]) == (409, "attempt-superseded")
+    assert late.json()["detail"].startswith(
+        "Attempt 2 came after this one and ended as CANCELLED; retry attempt 2, or "
+    )
+    assert late.json()["newest"] == second.json()["id"]
+    assert Attempt.objects.count() == 2
+    going_on = client.post(f"/api/attempts/{attempt.pk}/request-changes/", {"feedback": "Mine."})
+    assert (going_on.status_code, going_on.json()["continues"]) == (201, str(attempt.pk))
+
 
 def test_what_is_deleted_leaves_no_worktree(user, client, lda, django_capture_on_commit_callbacks):
     attempt = in_review(user)

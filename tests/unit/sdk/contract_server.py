@@ -292,7 +292,9 @@ class ContractServer:
         version = self.state.tasks[attempt["task"]]["version"]
         if body.get("version", version) != version:
             return problem(409, "version-conflict", "Somebody changed this task meanwhile.")
-        if verb == "retry":
+        if body.get("status", attempt["status"]) != attempt["status"]:
+            return problem(409, "attempt-moved", "It is not as you saw it.")
+        if verb in ("retry", "request-changes", "update"):
             task = self.state.tasks[attempt["task"]]
             return JSONResponse(self.state.attempt(task, status="QUEUED"), status_code=201)
         if verb == "approve" and attempt["status"] != "REVIEW":
@@ -325,7 +327,7 @@ class ContractServer:
     def counts(self, query):
         counts = {}
         for row in self.state.audit:
-            if query.get("attempt") in (None, row["attempt"]):
+            if self.fits(row, query):
                 pair = (row["operation"], row["result"])
                 counts[pair] = counts.get(pair, 0) + 1
         return [{"operation": o, "result": r, "count": n} for (o, r), n in counts.items()]

@@ -58,7 +58,16 @@ def test_the_whole_way_from_root_to_review(server, client, tmp_path):
     assert attempt.refresh().approve().status == "SUCCESS"
     assert [item.number for item in first.attempts()] == [1]
     assert first.refresh().latest_attempt.is_terminal
-    assert attempt.retry("better").number == 2
+    for go_on in (attempt.retry, attempt.request_changes):
+        with pytest.raises(rb.ConflictError) as caught:
+            go_on("better", version=first.version + 1)
+        assert caught.value.code == "version-conflict"
+        with pytest.raises(rb.ConflictError) as caught:
+            go_on("better", version=first.version, status="REVIEW")
+        assert caught.value.code == "attempt-moved"
+    with pytest.raises(rb.ConflictError):
+        attempt.bring_up_to_date(status="REVIEW")
+    assert attempt.retry("better", version=first.version, status="SUCCESS").number == 2
     client.roots.remove(root.id)
     assert client.roots.list() == []
     project.delete()

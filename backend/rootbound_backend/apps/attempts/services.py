@@ -360,6 +360,23 @@ def refuse_moved(attempt: Attempt, status: str | None) -> None:
         )
 
 
+def _refuse_superseded(attempt: Attempt) -> None:
+    """Refuse to try again what was tried again; who asks has not seen how that ended."""
+    newest = Attempt.objects.filter(task_id=attempt.task_id).order_by("-number")[0]
+    # One that is at work, or was merged, is told of by what starts attempts.
+    if newest.pk == attempt.pk or newest.status != AttemptStatus.FAILED:
+        return
+    raise Problem(
+        status=409,
+        code="attempt-superseded",
+        detail=(
+            f"Attempt {newest.number} came after this one and ended as {newest.failure}; retry "
+            f"attempt {newest.number}, or request changes here to go on with this one's work."
+        ),
+        extras={"newest": str(newest.pk), "number": newest.number},
+    )
+
+
 def retry_attempt(
     *,
     user: User,
@@ -373,8 +390,8 @@ def retry_attempt(
     Raises
     ------
     Problem
-        404; 409 when the attempt is live or has succeeded, the task cannot start, or either is
-        not as it was seen (the task's version, the attempt's status).
+        404; 409 when the attempt is live, has succeeded or was tried again already, the task
+        cannot start, or either is not as it was seen (the task's version, the attempt's status).
     """
     with transaction.atomic():
         attempt = lock_own(user=user, attempt_id=attempt_id)
@@ -383,6 +400,8 @@ def retry_attempt(
             reject_locked(attempt, feedback)
         elif attempt.status != AttemptStatus.FAILED:
             raise wrong_status(attempt, "retried", "a failed one or one in REVIEW")
+        else:
+            _refuse_superseded(attempt)
         return follow_up(user=user, attempt=attempt, feedback=feedback, version=version)
 
 

@@ -3,6 +3,7 @@ const TOO_LATE: ReadonlySet<string> = new Set([
   'version-conflict',
   'attempt-live',
   'attempt-moved',
+  'attempt-superseded',
   'illegal-transition',
   'task-done',
   'merge-in-progress'
