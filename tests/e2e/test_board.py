@@ -75,14 +75,14 @@ def test_board_moves_while_an_attempt_runs(live: LiveStack, lab: Lab, chromium: 
     card.get_by_role("button", name="Open").click()
     stream = page.locator('[id^="rootbound-attempt-"]').first
     expect(stream).to_contain_text("edit_file", timeout=30_000)
-    screenshot(page, "attempt")
+    screenshot(page, "attempt-open")
 
     page.evaluate("() => window.jupyterapp.commands.execute('rootbound:open-audit')")
     audit = page.locator(".jp-rootbound-Audit")
     # The table shows a window of many rows, the newest first.
     audit.first.get_by_label("Result").select_option("DENIED")
     expect(audit.first).to_contain_text("not-yours.txt", timeout=30_000)
-    screenshot(page, "audit")
+    screenshot(page, "audit-denied")
 
     page.evaluate("() => window.jupyterapp.commands.execute('rootbound:open-board')")
     column(page, "REVIEW", title).get_by_role("button", name="Approve").click()
@@ -103,5 +103,5 @@ def test_side_panel_services_and_dark_theme(live: LiveStack, lab: Lab, chromium:
     status = page.locator("#rootbound-status")
     for service in ("postgres", "redis", "backend", "worker", "lda"):
         expect(status).to_contain_text(service, timeout=30_000, ignore_case=True)
-    screenshot(page, "services-dark")
+    screenshot(page, "services-beside-panel")
     page.close()

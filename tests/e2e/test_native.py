@@ -21,6 +21,15 @@ from tests.support.lab import TOKEN, Lab, open_lab, run_command, running_lab, sc
 from tests.support.live import LiveStack, fix_calculator
 
 BASE_URL = "/user/ann%20b/"
+# The pictures of these are in docs/guide.md, by these names in the light theme.
+PICTURES = {
+    "open-audit": "audit",
+    "open-roots": "roots",
+    "open-status": "services",
+    "open-cost": "cost",
+    "open-guide": "guide",
+    "open-schedules": "schedules-none",
+}
 SCREENS = {
     "open-audit": "#rootbound-audit-all",
     "open-roots": "#rootbound-roots",
@@ -29,10 +38,11 @@ SCREENS = {
     "open-guide": "#rootbound-guide",
     "open-schedules": "#rootbound-schedules",
 }
-READY = {
+READY: dict[str, str | re.Pattern[str]] = {
     "open-audit": "drag to narrow",
     "open-roots": "Nothing outside the roots is deleted",
-    "open-status": "free of",
+    # Versions come after the services, and the disk after both.
+    "open-status": re.compile(r"PostgreSQL 1\d.*Celery worker.*free of", re.DOTALL),
     "open-cost": "in all",
     "open-guide": "Run the demo",
     "open-schedules": "Schedules",
@@ -81,16 +91,33 @@ def panel(page: Page, name: str) -> Locator:
     return found
 
 
+def show_folders(audit: Locator) -> None:
+    """Open the tree, unless it is open."""
+    button = audit.get_by_role("button", name="Folders")
+    if button.get_attribute("aria-pressed") != "true":
+        button.click()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_screen_in_both_themes_without_barriers(page: Page, theme: str) -> None:
+def test_every_screen_in_both_themes_without_barriers(
+    page: Page, live: LiveStack, theme: str
+) -> None:
     use_theme(page, theme)
     for screen, selector in SCREENS.items():
         found = panel(page, screen)
-        if screen == "open-audit" and theme == "light":
-            found.get_by_role("button", name="Folders").click()
-            expect(found.get_by_role("treeitem").first).to_be_visible()
-        screenshot(page, f"{screen.removeprefix('open-')}-{theme}")
+        if screen == "open-audit":
+            show_folders(found)
+            path = found.get_by_placeholder("Path begins with")
+            path.fill(str(live.scratch.parent))
+            path.press("Enter")
+            path.blur()
+            expect(page.locator(".jp-rootbound-StatusItem")).to_contain_text("live")
+            denied = found.locator('[role="row"][data-result="DENIED"]', has_text="notes.txt")
+            expect(denied.get_by_role("button", name="Refuse")).to_be_visible()
+            expect(found.get_by_role("treeitem").nth(2)).to_be_visible()
+        screenshot(page, PICTURES[screen] + ("" if theme == "light" else "-dark"))
         assert serious_findings(page, f"{selector} .jp-rootbound") == [], screen
+    panel(page, "open-audit").get_by_role("button", name="Clear").click()
     run_command(page, "apputils:change-theme", theme="JupyterLab Light")
 
 
@@ -131,6 +158,12 @@ def test_audit_narrows_verifies_and_exports(page: Page, attempt: str) -> None:
     lines = Path(download.value.path()).read_text().splitlines()
     assert len(lines) > 1
     assert all("calculator.py" in line and "WRITE" in line for line in lines[1:])
+    # What is counted is what is shown.
+    show_folders(audit)
+    matching = len(lines) - 1
+    expect(audit.locator("header")).to_contain_text(f"{matching} allowed")
+    top = audit.get_by_role("treeitem").first
+    expect(top).to_contain_text(re.compile(rf"(?<!\d){matching}$"))
     link = audit.get_by_role("link", name="NDJSON").get_attribute("href") or ""
     assert BASE_URL in link
     assert "glob=**%2Fcalculator.py" in link

@@ -93,7 +93,7 @@ def test_a_notebook_is_scheduled_run_and_its_report_read(
     expect(notice.first).to_be_visible()
     for theme in ("light", "dark"):
         use_theme(page, theme)
-        screenshot(page, "schedules" if theme == "light" else "schedules-dark")
+        screenshot(page, "schedules" if theme == "light" else "schedules-told-dark")
         assert serious_findings(page, "#rootbound-schedules .jp-rootbound") == []
     notice.get_by_role("button", name="I have read it").click()
     expect(notice).to_have_count(0)

@@ -109,7 +109,7 @@ def test_from_a_sentence_to_a_merged_change(live: LiveStack, lab: Lab, chromium:
     panel = attempt_panel(page, "Stream")
     expect(panel).to_contain_text("Gate test", timeout=30_000)
     panel.get_by_label("Show").first.select_option("gates")
-    screenshot(page, "attempt-gates")
+    screenshot(page, "attempt")
     assert serious_findings(page, ".jp-rootbound-Tabs .jp-rootbound-Stream") == []
     panel = attempt_panel(page, "Review")
     evidence = panel.get_by_role("table", name="Gate evidence")
