@@ -51,7 +51,7 @@ class KernelRootsRequest(Struct, frozen=True):
 
 
 class RepoRequest(Struct, frozen=True):
-    """The body of ``POST /repos/validate``."""
+    """The body of ``POST /repos/validate`` and ``/repos/branches``."""
 
     path: str
     writable_roots: list[str] = []

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -48,9 +49,12 @@ from .runs import RunManager, RunRefused
 from .sandbox.tiers import kept
 from .services import Services
 from .wire import PlanPayload, RunPayload
-from .worktrees import RepoRefused, check_base, open_repository
+from .worktrees import RepoRefused, Repository, branches_of, check_base, open_repository
 
 T = TypeVar("T")
+
+MAX_BRANCHES = 200
+"""Branches that are offered for a project; any other can be named."""
 
 
 async def _body(request: Request, kind: type[T]) -> T:
@@ -135,6 +139,7 @@ class Api:
             ("POST", "/unsaved", self.unsaved),
             ("POST", "/roots/validate", self.validate_root),
             ("POST", "/repos/validate", self.validate_repo),
+            ("POST", "/repos/branches", self.list_branches),
             ("GET", "/health", self.health),
         ]
         return [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
@@ -302,6 +307,25 @@ class Api:
         wanted = await _body(request, RepoRequest)
         repo = await open_repository(wanted.path)
         branch = await check_base(repo, wanted.branch)
+        holding = await self._root_of(repo, wanted)
+        return JSONResponse(
+            {
+                "canonical_path": str(repo.path),
+                "default_branch": branch,
+                "head_commit": repo.head_commit,
+                "root": str(holding),
+            }
+        )
+
+    async def list_branches(self, request: Request) -> Response:
+        """Say which branches a repository in a granted folder has."""
+        wanted = await _body(request, RepoRequest)
+        repo = await open_repository(wanted.path)
+        await self._root_of(repo, wanted)
+        branches = (await branches_of(repo))[:MAX_BRANCHES]
+        return JSONResponse({"checked_out": repo.default_branch, "branches": branches})
+
+    async def _root_of(self, repo: Repository, wanted: RepoRequest) -> Path:
         roots = present_roots(wanted.writable_roots, state_dir=self._services.config.home)
         holding = await asyncio.to_thread(
             lambda: next((root for root in roots if repo.path.is_relative_to(root)), None)
@@ -311,14 +335,7 @@ class Api:
                 "repo-outside-roots",
                 f"{wanted.path} is in none of the granted folders; grant it, or a folder above it.",
             )
-        return JSONResponse(
-            {
-                "canonical_path": str(repo.path),
-                "default_branch": branch,
-                "head_commit": repo.head_commit,
-                "root": str(holding),
-            }
-        )
+        return holding
 
     async def health(self, _: Request) -> Response:
         """Say what this process is and can."""

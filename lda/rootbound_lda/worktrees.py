@@ -152,6 +152,20 @@ async def resolve_base(repo: Repository, base_ref: str, base_commit: str | None)
     return branch, commit
 
 
+async def _heads(repo: Repository, *options: str) -> list[str]:
+    listed = await repo.git.run("for-each-ref", "--format=%(refname)", *options, "refs/heads/")
+    return [ref.removeprefix("refs/heads/") for ref in listed.text.splitlines()]
+
+
+def _without_attempts(names: list[str]) -> list[str]:
+    return [name for name in names if not name.startswith("attempt/")]
+
+
+async def branches_of(repo: Repository) -> list[str]:
+    """Return the branches that work can be merged into, the one committed to last first."""
+    return _without_attempts(await _heads(repo, "--sort=-committerdate"))
+
+
 async def check_base(repo: Repository, branch: str | None) -> str:
     """Return the branch that a project's work is merged into.
 
@@ -170,9 +184,8 @@ async def check_base(repo: Repository, branch: str | None) -> str:
     """
     if branch is None and repo.default_branch is not None:
         return repo.default_branch
-    listed = await repo.git.run("for-each-ref", "--format=%(refname)", "refs/heads/")
-    names = [ref.removeprefix("refs/heads/") for ref in listed.text.splitlines()]
-    some = [name for name in names if not name.startswith("attempt/")]
+    names = await _heads(repo)
+    some = _without_attempts(names)
     known = f"its branches are {', '.join(some[:10])}{' and more' if len(some) > 10 else ''}"
     if branch is None:
         raise RepoRefused(

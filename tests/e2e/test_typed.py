@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.support.lab import Lab, open_lab, run_command, screenshot
@@ -24,11 +26,40 @@ def new_project(page: Page) -> None:
     board.get_by_role("button", name="New project").first.click(timeout=30_000)
 
 
+def change_the_branch(page: Page, live: LiveStack, project_id: str) -> None:
+    """Have the work of a project start from another branch, after one that there is not."""
+    repository = live.call("GET", f"/api/projects/{project_id}/")["repo_path"]
+    subprocess.run(["git", "-C", repository, "branch", "next"], check=True)
+    run_command(page, "rootbound:open-board")
+    board = page.locator("#rootbound-board")
+    change = board.get_by_role("button", name="Change the project")
+    expect(change).to_be_visible(timeout=30_000)
+    picker = board.get_by_label("Project", exact=True)
+    if picker.count():
+        picker.select_option(label="There already")
+    change.click()
+    form = page.get_by_role("form", name="Change the project")
+    branch = form.get_by_label("Branch that work starts from")
+    expect(branch).to_have_value("main")
+    expect(form.locator("datalist option")).to_have_count(2)
+    branch.fill("nxet")
+    form.get_by_role("button", name="Save").click()
+    said = form.get_by_role("alert")
+    expect(said).to_contain_text("has no branch 'nxet'; its branches are main, next.")
+    expect(branch).to_be_focused()
+    screenshot(page, "form-branch-refused")
+    branch.fill("next")
+    form.get_by_role("button", name="Save").click()
+    expect(form).to_have_count(0)
+    assert live.call("GET", f"/api/projects/{project_id}/")["default_branch"] == "next"
+
+
 def test_a_refused_project_form_survives_a_reload(
     live: LiveStack, lab: Lab, chromium: Browser
 ) -> None:
-    live.make_project("There already")
+    known = live.make_project("There already")
     page = open_lab(chromium, lab)
+    change_the_branch(page, live, known["id"])
     new_project(page)
     form = page.get_by_role("form", name="New project")
     folder = form.get_by_label("Folder of a git repository")

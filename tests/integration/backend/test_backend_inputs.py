@@ -22,6 +22,12 @@ def test_the_branch_that_work_is_merged_into_can_be_named(client, lda):
     lda.problem("POST", "/repos/validate", 422, "base-unknown")
     refused = client.patch(f"/api/projects/{made['id']}/", {"default_branch": "none"})
     assert (refused.status_code, refused.json()["code"]) == (422, "base-unknown")
+    lda.answer("POST", "/repos/branches", 200, {"checked_out": "dev", "branches": ["dev", "x"]})
+    offered = client.get("/api/repository/", {"path": "/srv/a"})
+    assert offered.json() == {"checked_out": "dev", "branches": ["dev", "x"]}
+    assert list(client.get("/api/repository/").json()["errors"]) == ["path"]
+    lda.problem("POST", "/repos/branches", 422, "repo-outside-roots")
+    assert client.get("/api/repository/", {"path": "/etc"}).status_code == 422
     for name in ("max_parallel_by_role", "max_parallel_by_provider"):
         bad = client.patch(f"/api/projects/{made['id']}/", {"config": {name: {"CEO": 1}}})
         assert bad.status_code == 400

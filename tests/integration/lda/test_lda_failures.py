@@ -265,6 +265,11 @@ def test_validation_and_health(lda: Any, repo: Path) -> None:
     assert (detached.status_code, detached.json()["code"]) == (422, "repo-detached")
     named = lda.call("POST", "/repos/validate", {**where, "branch": "main"})
     assert named.json()["default_branch"] == "main"
+    git(repo, "branch", "attempt/of-an-agent")
+    offered = lda.call("POST", "/repos/branches", where).json()
+    assert offered == {"checked_out": None, "branches": ["main"]}
+    ungranted = lda.call("POST", "/repos/branches", {**where, "writable_roots": []})
+    assert (ungranted.status_code, ungranted.json()["code"]) == (422, "repo-outside-roots")
     unknown = lda.call("GET", "/nonsense")
     assert unknown.headers["content-type"] == "application/problem+json"
 

@@ -84,12 +84,13 @@ test('a refused project says at each field what is wrong, and begins there', asy
   let problem = refused({ name: ['Too long.'], config: { test_cmd: ['Not a command.'] } });
   await opened('New project', {
     grantRoot: async () => undefined,
+    branches: async () => ({ checked_out: 'main', branches: ['main', 'next'] }),
     createProject: async () => {
       throw problem;
     }
   });
   type(0, '/data/calc');
-  type(4, '...');
+  type(5, '...');
   submit();
   await eventually(() =>
     expect(wrong()).toEqual([
@@ -107,6 +108,13 @@ test('a refused project says at each field what is wrong, and begins there', asy
   await eventually(() =>
     expect(wrong()).toEqual([['Folder of a git repository', 'This folder is no git work tree.']])
   );
+  problem = refused(undefined, 'base-unknown', 'It has no branch ‘old’; it has main, next.');
+  submit();
+  await eventually(() => expect(wrong()[0]?.[1]).toBe('It has no branch ‘old’; it has main, next.'));
+  expect(wrong()[0]?.[0]).toContain('Branch that work starts from');
+  const offers = (): (string | null)[] =>
+    [...document.querySelectorAll('form datalist option')].map(one => one.getAttribute('value'));
+  await eventually(() => expect(offers()).toEqual(['main', 'next']));
   problem = refused(undefined, 'attempt-live', 'Not now.');
   submit();
   await eventually(() => expect(banner()).toContain('Not now.'));

@@ -54,6 +54,8 @@ class FakeMachine implements Machine {
     this.call(`test ${id}`, { ok: true, message: 'It answered.' });
   listProjects = (): Promise<Project[]> => Promise.resolve([]);
   createProject = (): Promise<Project> => this.call('project', PROJECT);
+  setCommands = (id: string, config: object): Promise<void> =>
+    this.call(`commands of ${id}: ${JSON.stringify(config)}`, undefined);
   createTask = (_project: string, title: string): Promise<Task> =>
     this.call(`task ${title}`, task('t9'));
   startAttempt = (id: string): Promise<string> => this.call(`attempt ${id}`, 'a9');
@@ -303,8 +305,12 @@ test('with a key the guide leads to an attempt, and goes on where a try failed',
   // What was sent is not kept.
   await eventually(() => expect(button('Start').disabled).toBe(true));
   await fill();
+  // The project is there by now, and learns of the command that was typed only then.
+  type('input[placeholder="python -m pytest -q"]', 'pytest');
+  await eventually(() => expect(button('Start').disabled).toBe(false));
   submit();
   await eventually(() => expect(machine.calls.filter(one => one === 'attempt t9')).toHaveLength(2));
+  expect(machine.calls).toContain(`commands of ${PROJECT.id}: {"test_cmd":"pytest"}`);
   expect(machine.calls.filter(one => one === 'project')).toHaveLength(1);
 });
 

@@ -13,15 +13,18 @@ from rootbound_backend.apps.projects.serializers import (
     ProjectInputSerializer,
     ProjectListSerializer,
     ProjectSerializer,
+    RepositoryQuerySerializer,
+    RepositorySerializer,
 )
 from rootbound_backend.apps.projects.services import (
+    branches_of_repository,
     create_project,
     delete_project,
     update_project,
 )
-from rootbound_backend.views import UserView, current_user, paginate, validated
+from rootbound_backend.views import UserView, current_user, paginate, query_params, validated
 
-__all__ = ["ProjectView", "ProjectsView"]
+__all__ = ["ProjectView", "ProjectsView", "RepositoryView"]
 
 
 class ProjectsView(UserView):
@@ -71,3 +74,14 @@ class ProjectView(UserView):
         """Delete the project; the repository itself is not touched."""
         delete_project(user=current_user(request), project_id=project_id)
         return Response(status=204)
+
+
+class RepositoryView(UserView):
+    """A repository, before or while it is a project's."""
+
+    @extend_schema(parameters=[RepositoryQuerySerializer], responses=RepositorySerializer)
+    def get(self, request: Request) -> Response:
+        """Return the branches that work could be merged into."""
+        path = query_params(RepositoryQuerySerializer, request)["path"]
+        found = branches_of_repository(user=current_user(request), repo_path=path)
+        return Response(RepositorySerializer(found).data)

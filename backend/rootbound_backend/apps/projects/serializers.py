@@ -18,6 +18,8 @@ __all__ = [
     "ProjectInputSerializer",
     "ProjectListSerializer",
     "ProjectSerializer",
+    "RepositoryQuerySerializer",
+    "RepositorySerializer",
 ]
 
 
@@ -166,3 +168,20 @@ class ProjectListSerializer(serializers.Serializer[Any]):
 
     results = ProjectSerializer(many=True)
     next = serializers.CharField(allow_null=True)
+
+
+class RepositoryQuerySerializer(StrictSerializer):
+    """Which repository."""
+
+    path = serializers.CharField(
+        max_length=1024, trim_whitespace=False, help_text="Its folder, in one that is granted."
+    )
+
+
+class RepositorySerializer(serializers.Serializer[Any]):
+    """What a project could be made of."""
+
+    checked_out = serializers.CharField(allow_null=True, help_text="Null while it is on none.")
+    branches = serializers.ListField(
+        child=serializers.CharField(), help_text="At most 200, the newest work first."
+    )

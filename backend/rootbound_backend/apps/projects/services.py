@@ -19,6 +19,7 @@ from rootbound_backend.lda_client import lda_request
 from rootbound_backend.problems import Problem
 
 __all__ = [
+    "branches_of_repository",
     "create_project",
     "delete_project",
     "discard_with",
@@ -70,14 +71,36 @@ def create_project(
 def _validate_repository(
     *, user: User, repo_path: str, branch: str | None = None
 ) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "path": repo_path,
-        "writable_roots": enabled_root_paths(user_id=user.pk),
-    }
-    if branch is not None:
-        body["branch"] = branch
+    named = {} if branch is None else {"branch": branch}
+    return _ask_of_repository("validate", user=user, repo_path=repo_path, **named)
+
+
+def branches_of_repository(*, user: User, repo_path: str) -> dict[str, Any]:
+    """Return the branches that a project of a repository could have its work merged into.
+
+    Returns
+    -------
+    dict
+        ``checked_out`` (a branch, or None) and ``branches``, at most 200, the newest work first.
+
+    Raises
+    ------
+    Problem
+        422 with the LDA's reason when the repository is in no granted folder or cannot be used;
+        503 when it does not answer.
+    """
+    return _ask_of_repository("branches", user=user, repo_path=repo_path)
+
+
+def _ask_of_repository(what: str, *, user: User, repo_path: str, **more: str) -> dict[str, Any]:
+    roots = enabled_root_paths(user_id=user.pk)
     facts: dict[str, Any] = lda_request(
-        "POST", "/repos/validate", user_id=user.pk, path=repo_path, body=body, timeout_s=30
+        "POST",
+        f"/repos/{what}",
+        user_id=user.pk,
+        path=repo_path,
+        body={"path": repo_path, "writable_roots": roots, **more},
+        timeout_s=30,
     )
     return facts
 

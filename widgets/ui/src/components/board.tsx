@@ -13,7 +13,8 @@ import { Banner, Button, LinkDot, ProblemBanner, SnapshotLabel } from './common'
 import { useTrans } from './context';
 import { taskStatusLabel, sentence } from './labels';
 import { Planning } from './planning';
-import { ProjectForm, TaskForm } from './taskform';
+import { ProjectForm } from './projectform';
+import { TaskForm } from './taskform';
 
 export interface BoardHooks {
   /** Show an attempt; without it, cards have no Open action. */
@@ -34,7 +35,7 @@ interface BoardProps extends BoardHooks {
 }
 
 /** What is open above the columns. */
-type Form = 'none' | 'project' | 'task' | 'plan' | Task;
+type Form = 'none' | 'project' | 'change project' | 'task' | 'plan' | Task;
 
 interface FormProps {
   form: Form;
@@ -159,12 +160,15 @@ function Forms({ store, work, pickFolder, form, setForm }: BoardProps & FormProp
   if (!work || form === 'none') {
     return null;
   }
-  if (form === 'project') {
+  if (form === 'project' || form === 'change project') {
+    const changed = form === 'project' ? null : projectId;
     return (
       <ProjectForm
+        key={changed ?? 'new'}
         work={work}
+        project={store.projects.value.find(one => one.id === changed) ?? null}
         pickFolder={pickFolder}
-        onMade={project => {
+        onSaved={project => {
           store.adopt(project);
           close();
         }}
@@ -251,6 +255,11 @@ function Toolbar(props: BoardProps & FormProps & { live: boolean }): JSX.Element
         </select>
       ) : (
         <strong class="jp-rootbound-Toolbar-name">{projects[0]?.name}</strong>
+      )}
+      {work && live && chosen && !props.isOfOneProject && (
+        <Button label={trans.__('Change the project')} onClick={() => setForm('change project')}>
+          ✎
+        </Button>
       )}
       {live ? <LinkDot link={store.link.value} /> : <SnapshotLabel />}
       <span class="jp-rootbound-Spacer" />

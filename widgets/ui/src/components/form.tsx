@@ -82,6 +82,9 @@ export function refusal(problem: ProblemError | null, names: readonly string[]):
   if (problem && fields.size === 0 && /^(root|repo)-/.test(problem.code)) {
     fields.set('path', problem.detail);
   }
+  if (problem && fields.size === 0 && problem.code === 'base-unknown') {
+    fields.set('default_branch', problem.detail);
+  }
   const shown = [...fields.keys()].some(name => names.includes(name));
   return {
     of: (...wanted) => wanted.map(name => fields.get(name)).find(text => text !== undefined),

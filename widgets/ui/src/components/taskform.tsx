@@ -2,14 +2,14 @@ import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 
 import { ProblemError, asProblem } from '../model/problem';
-import type { AgentRole, Project, Task } from '../model/types';
+import type { AgentRole, Task } from '../model/types';
 import { ROLES, type TaskFields, fieldsOf } from '../model/work';
 import type { Work } from '../source/work';
 import { Banner, Button } from './common';
 import { useTrans } from './context';
 import { sentence } from './labels';
 import { DraftNote, useDraft } from './draft';
-import { ChooseFolder, Choices, Drawer, Field, type Invalid, Submit, refusal } from './form';
+import { Choices, Drawer, Field, type Invalid, Submit, refusal } from './form';
 
 const EMPTY: TaskFields = {
   title: '',
@@ -21,15 +21,6 @@ const EMPTY: TaskFields = {
 };
 
 const TASK_FIELDS = ['title', 'description', 'agent_role', 'priority', 'dependencies'];
-const PROJECT_FIELDS = [
-  'path',
-  'repo_path',
-  'name',
-  'config.install_cmd',
-  'config.lint_cmd',
-  'config.test_cmd'
-];
-
 interface TaskFormProps {
   work: Work;
   projectId: string;
@@ -201,98 +192,5 @@ export function RoleSelect({ role, onChange, ...aria }: RoleSelectProps): JSX.El
         </option>
       ))}
     </select>
-  );
-}
-
-interface ProjectFormProps {
-  work: Work;
-  pickFolder?: () => Promise<string | null>;
-  onMade(project: Project): void;
-  onClose(): void;
-}
-
-/** A project of a repository, and the grant that it needs. */
-export function ProjectForm(props: ProjectFormProps): JSX.Element {
-  const { work, pickFolder, onMade, onClose } = props;
-  const trans = useTrans();
-  const draft = useDraft('new project', { name: '', path: '', install: '', lint: '', test: '' });
-  const form = draft.value;
-  const [problem, setProblem] = useState<ProblemError | null>(null);
-  const [busy, setBusy] = useState(false);
-  const set = (change: Partial<typeof form>): void => draft.change(old => ({ ...old, ...change }));
-  const path = form.path.trim().replace(/(.)\/+$/, '$1');
-
-  const submit = async (): Promise<void> => {
-    setBusy(true);
-    try {
-      await work.grantRoot(path).catch((reason: unknown) => {
-        if (asProblem(reason).code !== 'root-exists') {
-          throw reason;
-        }
-      });
-      const project = await work.createProject({
-        name: form.name.trim() || path.split('/').pop() || path,
-        repo_path: path,
-        config: { install_cmd: form.install, lint_cmd: form.lint, test_cmd: form.test }
-      });
-      draft.clear();
-      onMade(project);
-    } catch (reason) {
-      setProblem(asProblem(reason));
-      setBusy(false);
-    }
-  };
-
-  const refused = refusal(problem, PROJECT_FIELDS);
-  const line = (
-    label: string,
-    key: keyof typeof form,
-    placeholder: string,
-    names: string[],
-    required = false
-  ): JSX.Element => (
-    <Field label={label} error={refused.of(...names)}>
-      <input
-        class="jp-rootbound-Input"
-        value={form[key]}
-        placeholder={placeholder}
-        required={required}
-        onInput={event => set({ [key]: event.currentTarget.value })}
-      />
-    </Field>
-  );
-
-  return (
-    <Drawer
-      label={trans.__('New project')}
-      problem={problem}
-      onClose={onClose}
-      onSubmit={() => void submit()}
-    >
-      {refused.rest && <Banner tone="error">{sentence(refused.rest, trans)}</Banner>}
-      <DraftNote draft={draft} />
-      {line(trans.__('Folder of a git repository'), 'path', trans.__('/absolute/path'), ['path', 'repo_path'], true)}
-      <ChooseFolder pickFolder={pickFolder} onChosen={path => set({ path })} />
-      {line(trans.__('Name (default: the folder’s)'), 'name', path.split('/').pop() ?? '', ['name'])}
-      {line(
-        trans.__('Command that installs it (may be empty)'),
-        'install',
-        'python3 -m venv .venv && .venv/bin/pip install -e .',
-        ['config.install_cmd']
-      )}
-      {line(trans.__('Command that checks its style (may be empty)'), 'lint', 'ruff check .', ['config.lint_cmd'])}
-      {line(trans.__('Command that tests it'), 'test', 'python3 -m pytest -q', ['config.test_cmd'], true)}
-      <p class="jp-rootbound-Muted">
-        {trans.__(
-          'The folder is granted for writing. Agents work on branches of their own beside it; nothing is merged until you approve.'
-        )}
-      </p>
-      <div class="jp-rootbound-Row">
-        <Submit disabled={busy || !path || !form.test.trim()}>
-          {trans.__('Grant the folder and make the project')}
-        </Submit>
-        <Button onClick={onClose}>{trans.__('Close')}</Button>
-      </div>
-    </Drawer>
   );
 }

@@ -22,6 +22,8 @@ export interface Project {
   id: string;
   name: string;
   repo_path?: string;
+  /** Branch that work starts from and is merged into. */
+  default_branch?: string;
   config?: ProjectConfig;
   task_counts?: Partial<Record<TaskStatus, number>>;
 }

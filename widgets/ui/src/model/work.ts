@@ -99,3 +99,9 @@ export function fieldsOf(task: Task): TaskFields {
   const { title, description, agent_role, priority, dependencies, auto_start } = task;
   return { title, description, agent_role, priority, dependencies, auto_start };
 }
+
+/** What a repository offers to start from and to merge into. */
+export interface Branches {
+  checked_out: string | null;
+  branches: string[];
+}

@@ -41,6 +41,8 @@ export interface Costs {
 export interface NewProject {
   name: string;
   repo_path: string;
+  /** Default the one that is checked out. */
+  default_branch?: string;
   config: { install_cmd?: string; lint_cmd?: string; test_cmd?: string };
 }
 
@@ -65,6 +67,7 @@ export interface Machine extends Costs {
   testAgent(agentId: string): Promise<AgentTest>;
   listProjects(): Promise<Project[]>;
   createProject(project: NewProject): Promise<Project>;
+  setCommands(projectId: string, config: NewProject['config']): Promise<void>;
   createTask(projectId: string, title: string, description: string): Promise<Task>;
   /** Start an attempt and return its id. */
   startAttempt(taskId: string): Promise<string>;
@@ -180,6 +183,10 @@ export class HttpMachine implements Machine {
 
   async createProject(project: NewProject): Promise<Project> {
     return this.post<Project>('api/projects/', project);
+  }
+
+  async setCommands(projectId: string, config: NewProject['config']): Promise<void> {
+    await this.transport.request('PATCH', `api/projects/${projectId}/`, { config });
   }
 
   async createTask(projectId: string, title: string, description: string): Promise<Task> {

@@ -1,5 +1,6 @@
 import type { Attempt, Diff, Project, ReviewComment, Task } from '../model/types';
 import type {
+  Branches,
   Comparison,
   Decomposition,
   MergePreview,
@@ -19,6 +20,9 @@ import { query } from './transport';
 export interface Work {
   grantRoot(path: string): Promise<void>;
   createProject(project: NewProject): Promise<Project>;
+  updateProject(projectId: string, fields: Partial<NewProject>): Promise<Project>;
+  /** The branches of a repository in a granted folder. */
+  branches(repoPath: string): Promise<Branches>;
 
   createTask(projectId: string, fields: TaskFields): Promise<Task>;
   /** Change a task as it was seen; one that somebody else changed meanwhile is refused. */
@@ -71,6 +75,14 @@ export class HttpWork implements Work {
 
   createProject(project: NewProject): Promise<Project> {
     return this.send('POST', 'api/projects/', project);
+  }
+
+  updateProject(projectId: string, fields: Partial<NewProject>): Promise<Project> {
+    return this.send('PATCH', `api/projects/${projectId}/`, fields);
+  }
+
+  branches(repoPath: string): Promise<Branches> {
+    return this.send('GET', `api/repository/${query({ path: repoPath })}`);
   }
 
   createTask(projectId: string, fields: TaskFields): Promise<Task> {

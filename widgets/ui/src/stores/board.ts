@@ -223,10 +223,15 @@ export class BoardStore {
     this.source.selectTask(task.id);
   }
 
-  /** Show a project that was just made. */
+  /** Show a project that was just made or changed. */
   adopt(project: Project): void {
-    this.projects.value = [...this.projects.value, project];
-    this.choose(project.id);
+    const others = this.projects.value;
+    this.projects.value = others.some(one => one.id === project.id)
+      ? others.map(one => (one.id === project.id ? project : one))
+      : [...others, project];
+    if (project.id !== this.projectId.value) {
+      this.choose(project.id);
+    }
   }
 
   dismissProblem(): void {

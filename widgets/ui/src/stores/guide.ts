@@ -181,22 +181,28 @@ export class GuideStore {
 
   private async project(wanted: FirstAttempt): Promise<string> {
     const { repoPath } = wanted;
-    if (this.made.project && this.made.path === repoPath) {
-      return this.made.project;
-    }
-    const known = this.projects.value.find(one => one.repo_path === repoPath);
+    const config = {
+      ...(wanted.installCommand ? { install_cmd: wanted.installCommand } : {}),
+      ...(wanted.testCommand ? { test_cmd: wanted.testCommand } : {})
+    };
+    const known =
+      this.made.project && this.made.path === repoPath
+        ? this.made.project
+        : this.projects.value.find(one => one.repo_path === repoPath)?.id;
     if (known) {
-      this.made = { path: repoPath, project: known.id };
-      return known.id;
+      // What was typed meanwhile counts: without a command no attempt would ever start.
+      if (Object.keys(config).length > 0) {
+        await this.machine.setCommands(known, config);
+      }
+      if (this.made.project !== known) {
+        this.made = { path: repoPath, project: known };
+      }
+      return known;
     }
     this.step.value = 'grant';
     await this.unlessThere(this.machine.grantRoot(repoPath), 'root-exists');
     await this.ensureAgents();
     this.step.value = 'project';
-    const config = {
-      ...(wanted.installCommand ? { install_cmd: wanted.installCommand } : {}),
-      ...(wanted.testCommand ? { test_cmd: wanted.testCommand } : {})
-    };
     const name = repoPath.replace(/\/+$/, '').split('/').pop() || repoPath;
     const project = await this.machine.createProject({ name, repo_path: repoPath, config });
     this.made = { path: repoPath, project: project.id };
