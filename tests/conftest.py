@@ -133,6 +133,15 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[t
 
 
 @pytest.fixture(scope="session")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The demonstration's two real downloads, by version."""
+    from rootbound.demo import releases
+
+    with made_once(tmp_path_factory, "demo") as (folder, _):
+        return releases.download(folder)
+
+
+@pytest.fixture(scope="session")
 def index() -> dict[str, str]:
     """Variables by which uv, with a tenth of pip's time, finds what pip's configuration names."""
     index = subprocess.run(

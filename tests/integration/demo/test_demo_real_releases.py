@@ -98,11 +98,6 @@ async def ask(model: Model, messages: list[ModelMessage]) -> ModelResponse:
 
 
 @pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return source.download(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module")
 def trees(archives: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> source.Releases:
     return source.unpack(archives, tmp_path_factory.mktemp("trees"))
 

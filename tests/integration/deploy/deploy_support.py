@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +117,12 @@ class Process:
             for one in process.net_connections("inet")
             if one.status == kind
         ]
+
+
+def end_together(processes: list[Process]) -> None:
+    """End processes; none waits for another one's good-byes."""
+    with ThreadPoolExecutor(len(processes)) as pool:
+        list(pool.map(Process.end, processes))
 
 
 @dataclass
@@ -281,7 +288,7 @@ def running_deployment(folder: Path, database: str) -> Iterator[tuple[Deployment
         )
         hub_url = f"http://127.0.0.1:{hub_port}/hub/api"
         deployment = Deployment(folder, env, stub, replay, ports, hub_url)
-        stack.callback(lambda: [one.end() for one in reversed(deployment.processes.values())])
+        stack.callback(lambda: end_together(list(deployment.processes.values())))
         _hub(deployment, tokens, hub_port)
         migrate = [sys.executable, "-P", "-m", "django", "migrate", "--noinput", "-v", "0"]
         subprocess.run(migrate, env=env, check=True, timeout=120, cwd=folder)

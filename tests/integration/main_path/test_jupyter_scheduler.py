@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,12 +22,12 @@ NOTEBOOK = Path(__file__).resolve().parents[3] / "notebooks" / "batch.ipynb"
 PACKAGES = ("jupyter-scheduler>=2.12,<3", "croniter>=1.4,<2", "fsspec", "pytz")
 
 
-def install(folder: Path) -> Path:
+def install(folder: Path, index: dict[str, str]) -> Path:
     """Install the scheduler into a folder and return it."""
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check",
-         "--root-user-action=ignore", "--target", str(folder), *PACKAGES],
-        check=True,
+        [sys.executable, "-m", "uv", "pip", "install", "-q", "--no-deps", "--target", str(folder),
+         "--python", sys.executable, *PACKAGES],
+        env={**os.environ, **index}, check=True,
     )  # fmt: skip
     return folder
 
@@ -61,11 +62,13 @@ def ended(lab: Lab, job: str) -> Any:
     return wait_for(look, within_s=180, what="the job's end")
 
 
-def test_create_job_runs_the_batch_notebook(live: LiveStack, tmp_path: Path) -> None:
+def test_create_job_runs_the_batch_notebook(
+    live: LiveStack, index: dict[str, str], tmp_path: Path
+) -> None:
     project = live.make_project("jobs")
     task = live.make_task(project, "Repair addition")
     live.replay.turns = fix_calculator()
-    packages, config = install(tmp_path / "packages"), tmp_path / "etc"
+    packages, config = install(tmp_path / "packages", index), tmp_path / "etc"
     (config / "jupyter_server_config.d").mkdir(parents=True)
     enabled = {"ServerApp": {"jpserver_extensions": {"jupyter_scheduler": True}}}
     (config / "jupyter_server_config.d" / "scheduler.json").write_text(json.dumps(enabled))
