@@ -1,23 +1,44 @@
-"""Diffs of notebooks by cell: of their sources, not of their JSON."""
+"""Diffs of notebooks by cell: of their sources and outputs, not of their JSON."""
 
 from __future__ import annotations
 
 import asyncio
-import difflib
+import contextlib
+import json
+import logging
+import sys
+import time
+from dataclasses import dataclass
 from typing import Any, Final
 
 from .git import Git
+
+__all__ = ["by_cell"]
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 """Of a notebook with its outputs; one that is larger is shown as it is stored."""
 
 MAX_FILES: Final = 50
 
+FILE_S: Final = 8.0
+"""How long one notebook is compared, in seconds; those who wait for the answer give up at 30."""
+
+TOTAL_S: Final = 20.0
+"""How long all notebooks of a diff are compared, in seconds."""
+
+MAX_ANSWER: Final = 64 * 1024 * 1024
+"""Of what is said of one notebook, in bytes; its own limits keep it far below."""
+
+_log = logging.getLogger(__name__)
+_AT_ONCE: Final = asyncio.Semaphore(2)
+_PROGRAM: Final = (sys.executable, "-P", "-X", "utf8", "-m", f"{__package__}.notebook_cells")
+
 
 async def by_cell(git: Git, found: dict[str, Any]) -> None:
-    """Put a diff by cell in place of each notebook's patch; outputs are left out of it.
+    """Put a diff by cell beside each notebook's patch, which becomes one of the cells' sources.
 
-    A notebook that is too large, or cannot be read as one, keeps its patch.
+    A notebook that cannot be compared so says why, in ``notebook.note``; one that is too large,
+    or cannot be read as one, keeps its patch.
 
     Parameters
     ----------
@@ -27,16 +48,43 @@ async def by_cell(git: Git, found: dict[str, Any]) -> None:
         What `diffs.diff` returned; changed in place.
     """
     notebooks = [file for file in found["files"] if file["path"].lower().endswith(".ipynb")]
-    for file in notebooks[:MAX_FILES]:
-        before = "" if file["status"] == "added" else file["old_path"] or file["path"]
-        after = "" if file["status"] == "deleted" else file["path"]
-        old = await _source(git, found["base"], before)
-        new = await _source(git, found["head"], after)
-        if (before and old is None) or (after and new is None):
-            continue  # to say that nothing differs would be worse than a patch of JSON
-        patch = await asyncio.to_thread(_patch, file["path"], old, new)
-        if patch is not None:
-            file["patch"], file["truncated"], file["by_cell"] = patch, False, True
+    if not notebooks:
+        return
+    async with _AT_ONCE:
+        comparer = _Comparer(time.monotonic() + TOTAL_S)
+        try:
+            for number, file in enumerate(notebooks):
+                if number >= MAX_FILES:
+                    _note(file, f"Only the first {MAX_FILES} notebooks are compared by cell.")
+                    continue
+                await _compare(git, found["base"], found["head"], file, comparer)
+        finally:
+            await comparer.end()
+
+
+async def _compare(
+    git: Git, base: str, head: str, file: dict[str, Any], comparer: _Comparer
+) -> None:
+    before = "" if file["status"] == "added" else file["old_path"] or file["path"]
+    after = "" if file["status"] == "deleted" else file["path"]
+    old = await _source(git, base, before)
+    new = await _source(git, head, after)
+    if (before and old is None) or (after and new is None):
+        # To say that nothing differs would be worse than a patch of JSON.
+        most = MAX_BYTES // 1024**2
+        _note(file, f"The notebook is over {most} MB, too large to be compared by cell.")
+        return
+    for answer in await comparer.answers(file["path"], old, new):
+        if "patch" in answer:
+            file["patch"], file["truncated"], file["by_cell"] = answer["patch"], False, True
+        elif "notebook" in answer:
+            file["notebook"] = answer["notebook"]
+        else:
+            _note(file, answer["note"])
+
+
+def _note(file: dict[str, Any], sentence: str) -> None:
+    file["notebook"] = {"cells": [], "metadata": [], "note": sentence}
 
 
 async def _source(git: Git, commit: str, path: str) -> str | None:
@@ -51,16 +99,62 @@ async def _source(git: Git, commit: str, path: str) -> str | None:
     return shown.stdout.decode("utf-8", "replace")
 
 
-def _patch(path: str, old: str | None, new: str | None) -> str | None:
-    # Imported late: the format's library takes a moment, and most diffs have no notebook.
-    from .agent.notebooks import to_text
-    from .agent.schemas import ToolError
+@dataclass(slots=True)
+class _Comparer:
+    """The program that compares, which is started when first needed, and anew after it hung.
 
-    try:
-        before = to_text(path, old).splitlines() if old is not None else []
-        after = to_text(path, new).splitlines() if new is not None else []
-    except ToolError:
-        return None
-    lines = difflib.unified_diff(before, after, f"a/{path}", f"b/{path}", lineterm="")
-    text = "\n".join(lines)
-    return f"{text}\n" if text else "(only outputs or metadata differ)\n"
+    Attributes
+    ----------
+    until
+        When all must be done, by the monotonic clock.
+    """
+
+    until: float
+    process: asyncio.subprocess.Process | None = None
+
+    async def answers(self, path: str, old: str | None, new: str | None) -> list[dict[str, Any]]:
+        """Return what `notebook_cells.answers` yields, up to a note when it takes too long."""
+        request = json.dumps({"path": path, "old": old, "new": new}).encode() + b"\n"
+        found: list[dict[str, Any]] = []
+        try:
+            async with asyncio.timeout(min(FILE_S, self.until - time.monotonic())):
+                answer, tell = await self._started()
+                tell.write(request)
+                await tell.drain()
+                while not found or "patch" in found[-1]:
+                    found.append(json.loads(await answer.readline()))
+        except TimeoutError:
+            note = f"{path} has too many changes to be compared cell by cell in time."
+        except (OSError, ValueError) as error:  # it ended; its memory has a limit, too
+            _log.warning("Comparing %s by cell ended early: %s.", path, error)
+            note = f"{path} is too large to be compared cell by cell."
+        else:
+            return found
+        await self.end()
+        return [*found, {"note": note}]
+
+    async def _started(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.process is None:
+            # Without our environment, which may hold keys: what it reads, an agent wrote.
+            self.process = await asyncio.create_subprocess_exec(
+                *_PROGRAM,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd="/",
+                env={},
+                start_new_session=True,
+                limit=MAX_ANSWER,
+            )
+        answer, tell = self.process.stdout, self.process.stdin
+        assert answer is not None and tell is not None  # noqa: S101 - both are pipes
+        return answer, tell
+
+    async def end(self) -> None:
+        """End the program, if there is one."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

@@ -16,6 +16,7 @@ from .schemas import ToolError
 
 SUFFIX: Final = ".ipynb"
 _HEADING: Final = re.compile(r"^# %% \[(code|markdown|raw)\](?: id=([A-Za-z0-9_-]{1,64}))?[ \t]*$")
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NEW: Final = {"code": new_code_cell, "markdown": new_markdown_cell, "raw": new_raw_cell}
 HINT: Final = (
     "A notebook is edited as text: each cell begins with a heading line such as `# %% [code] id=x` "
@@ -36,7 +37,11 @@ def to_text(path: str, content: str) -> str:
     ToolError
         When it is no notebook, or a cell holds what would be taken for a heading.
     """
-    notebook = _parsed(path, content)
+    return text_of(path, parsed(path, content)[0])
+
+
+def text_of(path: str, notebook: Any) -> str:
+    """Return a notebook that was read by `parsed` as text; raises as `to_text` does."""
     parts: list[str] = []
     for cell in notebook.cells:
         source = str(cell.source)
@@ -67,7 +72,7 @@ def from_text(path: str, text: str, before: str | None) -> str:
         When the text does not begin with a heading, names an id twice, or the result would not
         be valid.
     """
-    notebook = _parsed(path, before) if before is not None else new_notebook()  # type: ignore[no-untyped-call]
+    notebook = parsed(path, before)[0] if before is not None else new_notebook()  # type: ignore[no-untyped-call]
     known: dict[str, Any] = {str(cell.id): cell for cell in notebook.cells}
     cells: list[Any] = []
     for kind, name, source in _sections(path, text):
@@ -108,14 +113,68 @@ def _sections(path: str, text: str) -> list[tuple[str, str, str]]:
     return [(kind, name, "\n".join(lines)) for kind, name, lines in found]
 
 
-def _parsed(path: str, content: str) -> Any:
+def parsed(path: str, content: str) -> tuple[Any, frozenset[str]]:
+    """Read a notebook of any version as one of version 4.5, whose cells have ids of their own.
+
+    Parameters
+    ----------
+    path
+        For error messages.
+    content
+        The notebook as it is stored.
+
+    Returns
+    -------
+    tuple
+        The notebook, and the ids that were made up, the same at each reading: ``cell-3`` for the
+        third cell where the file has none, an unfit one, or one that a cell before it has.
+
+    Raises
+    ------
+    ToolError
+        When it is no notebook.
+    """
     try:
-        notebook = nbformat.reads(content, as_version=4)  # type: ignore[no-untyped-call]
-    except Exception as error:  # the library raises whatever its JSON schema checker does
-        raise ToolError(f"{path} is no notebook that can be read: {error}.") from error
-    if notebook.get("nbformat_minor", 0) < 5:
+        # Not `nbformat.reads`: it puts random ids where none are, others at each reading.
+        notebook = nbformat.reader.reads(content)  # type: ignore[no-untyped-call]
+        own_ids = int(notebook.nbformat) >= 4
+        notebook = nbformat.convert(notebook, 4)  # type: ignore[no-untyped-call]
+        for cell in notebook.cells:
+            _mend(cell, own_ids)
+        made = _name(notebook.cells)
         # Cells have ids from this version on.
-        notebook["nbformat_minor"] = 5
-        for number, cell in enumerate(notebook.cells, start=1):
-            cell.setdefault("id", f"cell-{number}")
-    return notebook
+        notebook["nbformat_minor"] = max(5, int(notebook.get("nbformat_minor", 5)))
+    except Exception as error:  # the library raises whatever a file's shape leads it to
+        raise ToolError(f"{path} is no notebook that can be read: {error}.") from error
+    return notebook, made
+
+
+def _mend(cell: Any, own_ids: bool) -> None:
+    """Fill in what a cell must have."""
+    if cell.get("cell_type") not in _NEW:
+        raise ValueError(f"a cell is of the unknown kind {str(cell.get('cell_type'))[:40]}")
+    cell["source"] = str(cell["source"])
+    cell.setdefault("metadata", {})
+    if cell["cell_type"] == "code":
+        cell.setdefault("outputs", [])
+        cell.setdefault("execution_count", None)
+    if not own_ids:
+        cell.pop("id", None)
+
+
+def _name(cells: list[Any]) -> frozenset[str]:
+    """Give ids to the cells that need one, and return those ids."""
+    taken = {cell["id"] for cell in cells if isinstance(cell.get("id"), str)}
+    seen: set[str] = set()
+    made: set[str] = set()
+    for number, cell in enumerate(cells, start=1):
+        name = cell.get("id")
+        if not isinstance(name, str) or not _ID.fullmatch(name) or name in seen:
+            name = f"cell-{number}"
+            while name in taken:
+                name += "-"
+            cell["id"] = name
+            taken.add(name)
+            made.add(name)
+        seen.add(name)
+    return frozenset(made)
