@@ -68,7 +68,7 @@ each one. Other tools that drive papermill take the engine `rootbound`
 CLASSES = (
     "Client", "Projects", "Roots", "Agents", "Project", "Task", "Attempt", "Decomposition",
     "AccessRequest", "AuditQuery", "Listing", "Events", "Batch", "BatchResult", "Event", "Gate",
-    "Diff", "FileDiff", "Root", "Agent", "AuditEntry", "AuditSummary", "AuditVerification",
+    "Diff", "FileDiff", "NotebookDiff", "CellDiff", "OutputDiff", "Root", "Agent", "AuditEntry", "AuditSummary", "AuditVerification",
     "AuditTree", "AuditTimeline", "Costs", "Status", "Comment", "Comparison", "MergePreview",
     "Worktree", "TaskBoard", "AttemptStream", "AuditTable", "DiffView", "StackStatus", "CostChart",
 )  # fmt: skip
@@ -82,6 +82,7 @@ def classes() -> Iterator[type]:
         batch,
         client,
         costs,
+        diff_models,
         models,
         objects,
         review,
@@ -90,8 +91,8 @@ def classes() -> Iterator[type]:
         widgets,
     )  # fmt: skip
 
-    homes = (client, objects, access, audit, tables, batch, models, audit_models, costs, review,
-             schedules, widgets)  # fmt: skip
+    homes = (client, objects, access, audit, tables, batch, models, audit_models, costs,
+             diff_models, review, schedules, widgets)  # fmt: skip
     for name in CLASSES:
         yield next(getattr(home, name) for home in homes if hasattr(home, name))
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .batch import Batch, BatchFailedError, BatchResult
     from .client import Client, connect
     from .costs import Costs
+    from .diff_models import Diff
     from .errors import (
         AuthenticationError,
         ConflictError,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
         WaitTimeoutError,
     )
     from .machine_models import Machine
-    from .models import Agent, AuditEntry, AuditSummary, Diff, Event, Gate, Root, Status
+    from .models import Agent, AuditEntry, AuditSummary, Event, Gate, Root, Status
     from .objects import Attempt, Decomposition, Project, Task
     from .schedule_models import Notice, Schedule, ScheduleRun
     from .widgets import AttemptStream, AuditTable, CostChart, DiffView, StackStatus, TaskBoard
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "access": ("AccessRequest",),
     "aio_access": ("AsyncAccessRequest",),
+    "diff_models": ("Diff",),
     "aio": ("AsyncClient", "connect_async"),
     "aio_objects": ("AsyncAttempt", "AsyncDecomposition", "AsyncProject", "AsyncTask"),
     "batch": ("Batch", "BatchFailedError", "BatchResult"),
@@ -71,7 +73,6 @@ _MODULES = {
         "Agent",
         "AuditEntry",
         "AuditSummary",
-        "Diff",
         "Event",
         "Gate",
         "Root",

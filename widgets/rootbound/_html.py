@@ -9,14 +9,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ._notebook import heading, metadata_lines, output_heading
+
 if TYPE_CHECKING:
     from .costs import Costs
-    from .models import AuditEntry, AuditSummary, BaseAttempt, BaseDecomposition, Diff, Event, Gate
+    from .diff_models import Diff, NotebookDiff
+    from .models import (
+        AuditEntry,
+        AuditSummary,
+        BaseAttempt,
+        BaseDecomposition,
+        Event,
+        Gate,
+    )
 
 COLUMNS = ("TODO", "IN_PROGRESS", "REVIEW", "DONE")
 _COLUMN_TITLES = {"TODO": "To do", "IN_PROGRESS": "In progress", "REVIEW": "Review", "DONE": "Done"}
 _MAX_TEXT = 2_000
 _MAX_PATCH_LINES = 400
+_MAX_PICTURE = 128 * 1024
+_PICTURES = ("image/png", "image/jpeg")
 
 # Inline styles only: sanitising viewers drop <style>. Lab's variables make it fit both themes.
 _BORDER = "1px solid var(--jp-border-color2,#bdbdbd)"
@@ -268,6 +280,45 @@ def _patch_lines(patch: str) -> str:
     return "\n".join(out)
 
 
+def _pre(text: str) -> str:
+    return f'<pre style="margin:2px 0;{_CODE}">{text}</pre>'
+
+
+def _cells(found: NotebookDiff) -> str:
+    """Return a notebook's change, cell by cell."""
+    parts = [span(found.note, _MUTED)] if found.note else []
+    parts += [_metadata(found.metadata)]
+    for cell in found.cells:
+        body = _metadata(cell.metadata)
+        body += _pre(_patch_lines(cell.patch)) if cell.patch else ""
+        for output in cell.outputs:
+            body += f"<p>{span(output_heading(output), _MUTED)}</p>"
+            body += _pre(_patch_lines(output.patch)) if output.patch else ""
+            body += "".join(_pictures(picture) for picture in output.pictures)
+        parts.append(f'<div style="margin:8px 0"><b>{escape(heading(cell))}</b>{body}</div>')
+    return "".join(parts)
+
+
+def _metadata(changes: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(f"<p>{span(line, _MUTED)}</p>" for line in metadata_lines(changes))
+
+
+def _pictures(change: Mapping[str, Any]) -> str:
+    """Return a picture before and after; one that is large, or none, is left out."""
+    mime, shown = str(change.get("mime")), ""
+    for when in ("before", "after"):
+        data = change.get(when)
+        if not isinstance(data, str) or mime not in _PICTURES or len(data) > _MAX_PICTURE:
+            continue
+        if re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", data):
+            shown += (
+                f'<figure style="display:inline-block;margin:4px"><figcaption>{when}</figcaption>'
+                f'<img alt="{when}" style="max-width:320px" src="data:{mime};base64,{data}">'
+                "</figure>"
+            )
+    return shown
+
+
 def diff(item: Diff) -> str:
     """Return a diff, file by file."""
     parts = []
@@ -276,7 +327,12 @@ def diff(item: Diff) -> str:
         size = f"{entry.status} +{entry.additions} −{entry.deletions}"
         head = f"{code(name)} {escape(size)}"
         text = "binary file" if entry.binary else ""
-        body = f'<pre style="margin:2px 0;{_CODE}">{_patch_lines(entry.patch) or text}</pre>'
+        if entry.notebook is not None and entry.notebook.cells:
+            body = _cells(entry.notebook)
+        else:
+            body = _pre(_patch_lines(entry.patch) or text)
+            if entry.notebook is not None and entry.notebook.note:
+                body = f"<p>{span(entry.notebook.note, _MUTED)}</p>{body}"
         parts.append(f"<details open><summary>{head}</summary>{body}</details>")
     stats = item.stats
     note = (

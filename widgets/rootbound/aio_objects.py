@@ -13,6 +13,7 @@ from . import _operations as ops
 from .aio_access import AsyncAccessRequest
 from .aio_audit import AsyncAuditQuery
 from .aio_review import AsyncAttemptReview, AsyncTaskReview
+from .diff_models import Diff
 from .tables import AsyncEvents, Listing
 
 if TYPE_CHECKING:
@@ -123,9 +124,9 @@ class AsyncAttempt(AsyncAttemptReview, models.BaseAttempt):
             "attempt.cancel() would stop it."
         )
 
-    async def diff(self) -> models.Diff:
+    async def diff(self) -> Diff:
         """Return the change the attempt proposes."""
-        return await self.client._call(ops.read(models.Diff, None, "attempts", self.id, "diff"))
+        return await self.client._call(ops.read(Diff, None, "attempts", self.id, "diff"))
 
     async def gates(self) -> models.Gates:
         """Return the gates that ran, with their evidence."""

@@ -314,8 +314,11 @@ def _diff(attempt: Attempt, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(diff.raw, indent=2))
     else:
-        for line in diff.patch.split("\n"):
-            print(printable(line.replace("\t", "        ")))
+        for file in diff.files:
+            by_cell = file.notebook is not None and file.by_cell
+            text = f"{file.path}\n{file.notebook.text}" if by_cell else file.patch
+            for line in text.split("\n") if text else ():
+                print(printable(line.replace("\t", "        ")))
     return 0
 
 

@@ -322,44 +322,6 @@ class Agent(Model):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileDiff(Model):
-    """The change of one file."""
-
-    path: str
-    old_path: str | None = None
-    status: str = "modified"
-    additions: int = 0
-    deletions: int = 0
-    binary: bool = False
-    patch: str = field(default="", repr=False)
-    truncated: bool = False
-    test: bool = False
-    by_cell: bool = False
-
-
-def _file_diffs(value: Any) -> tuple[FileDiff, ...]:
-    return tuple(FileDiff.from_json(item) for item in value)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diff(Model):
-    """The change an attempt proposes, from `base` to `head`."""
-
-    base: str | None = None
-    head: str | None = None
-    files: tuple[FileDiff, ...] = field(default=(), metadata={"parse": _file_diffs})
-    stats: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def patch(self) -> str:
-        """All files' patches as one text."""
-        return "\n".join(item.patch for item in self.files if item.patch)
-
-    def _repr_html_(self) -> str:
-        return html.diff(self)
-
-
-@dataclass(frozen=True, kw_only=True)
 class AuditEntry(Model):
     """One file operation of a run: what, where, ALLOWED or DENIED."""
 

@@ -13,6 +13,7 @@ from . import _flows as flows
 from . import _operations as ops
 from .access import AccessRequest
 from .audit import AuditQuery
+from .diff_models import Diff
 from .review import AttemptReview, TaskReview
 from .tables import Events, Listing
 
@@ -118,9 +119,9 @@ class Attempt(AttemptReview, models.BaseAttempt):
             "attempt.cancel() would stop it."
         )
 
-    def diff(self) -> models.Diff:
+    def diff(self) -> Diff:
         """Return the change the attempt proposes."""
-        return self.client._call(ops.read(models.Diff, None, "attempts", self.id, "diff"))
+        return self.client._call(ops.read(Diff, None, "attempts", self.id, "diff"))
 
     def gates(self) -> models.Gates:
         """Return the gates that ran, with their evidence."""

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 
-from rootbound import access_models, audit_models, costs, machine_models, models, review, schedules
+from rootbound import (
+    access_models,
+    audit_models,
+    costs,
+    diff_models,
+    machine_models,
+    models,
+    review,
+    schedules,
+)
 
 COMPONENTS: dict[type[models.Model], str] = {
     models.Me: "Me",
@@ -25,8 +34,11 @@ COMPONENTS: dict[type[models.Model], str] = {
     models.BaseDecomposition: "Decomposition",
     models.Root: "Root",
     models.Agent: "Agent",
-    models.FileDiff: "DiffFile",
-    models.Diff: "Diff",
+    diff_models.FileDiff: "DiffFile",
+    diff_models.Diff: "Diff",
+    diff_models.NotebookDiff: "NotebookDiff",
+    diff_models.CellDiff: "NotebookCell",
+    diff_models.OutputDiff: "NotebookOutput",
     models.AuditEntry: "Audit",
     models.AuditSummary: "AuditSummary",
     audit_models.AuditFinding: "AuditFinding",

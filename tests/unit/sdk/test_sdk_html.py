@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from rootbound import _html, models
+from rootbound.diff_models import Diff
 from rootbound.errors import ServerError
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -73,6 +74,20 @@ def evil_attempt():
 
 
 EVIL_FILE = {"path": EVIL, "old_path": EVIL, "status": EVIL, "additions": EVIL, "patch": f"+{EVIL}"}
+EVIL_CHANGE = {"key": EVIL, "before": EVIL, "after": EVIL}
+EVIL_OUTPUT = {
+    "kind": EVIL, "name": EVIL, "patch": f"+{EVIL}", "others": [EVIL],
+    "pictures": [
+        {"mime": EVIL, "before": "AAAA", "after": "AAAA"},
+        {"mime": "image/svg+xml", "before": "AAAA", "after": "AAAA"},
+        {"mime": "image/png", "before": EVIL, "after": '" onload="alert(1)'},
+    ],
+}  # fmt: skip
+EVIL_CELL = {
+    "kind": EVIL, "cell_type": EVIL, "cell_id": EVIL, "execution_count": EVIL, "after": EVIL,
+    "patch": f"+{EVIL}", "outputs": [EVIL_OUTPUT], "metadata": [EVIL_CHANGE],
+}  # fmt: skip
+EVIL_NOTEBOOK = {"note": EVIL, "metadata": [EVIL_CHANGE], "cells": [EVIL_CELL]}
 EVIL_TASK = {
     "id": "1",
     "title": EVIL,
@@ -105,7 +120,8 @@ EVIL_STATUS = {
         models.BaseDecomposition.from_json(
             {"id": "1", "user_prompt": EVIL, "status": EVIL, "plan": EVIL_PLAN}
         ),
-        models.Diff.from_json({"files": [EVIL_FILE], "stats": {"files": EVIL}}),
+        Diff.from_json({"files": [EVIL_FILE], "stats": {"files": EVIL}}),
+        Diff.from_json({"files": [EVIL_FILE | {"notebook": EVIL_NOTEBOOK}]}),
         models.Gates.from_json([{"name": EVIL, "command": EVIL}]),
         models.AuditEntry.from_json({"path": EVIL, "result": EVIL, "operation": EVIL}),
         models.AuditSummary.from_json({"counts": [{"operation": EVIL, "result": "", "count": 1}]}),
@@ -130,7 +146,7 @@ def test_long_texts_are_cut_with_a_note():
     shown = _html.escape("x" * 5000)
     assert shown.endswith("(3000 more characters)")
     patch = "\n".join(f"+{number}" for number in range(1000))
-    diff = models.Diff.from_json({"files": [{"path": "a", "patch": patch}]})
+    diff = Diff.from_json({"files": [{"path": "a", "patch": patch}]})
     assert "600 more lines" in diff._repr_html_()
 
 
@@ -146,3 +162,34 @@ def test_unreadable_fields_are_a_server_error():
     with pytest.raises(ServerError, match="'timestamp' is unreadable"):
         models.Event.from_json({"seq": 1, "type": "LOG", "timestamp": "yesterday"})
     assert models.parse_time("2026-11-22T12:00:00Z").utcoffset().total_seconds() == 0
+
+
+def test_a_notebook_is_shown_by_cell_with_its_pictures():
+    picture = {"mime": "image/png", "before": None, "after": "iVBORw0KGgo="}
+    output = {"kind": "modified", "name": "stdout", "patch": "@@ -1,1 +1,1 @@\n-1\n+2"}
+    cell = {
+        "kind": "moved", "cell_type": "code", "execution_count": 4, "before": 2, "after": 3,
+        "patch": "@@ -9,1 +9,1 @@\n-x = 1\n+x = 2",
+        "outputs": [output, {"kind": "added", "name": "display_data", "pictures": [picture],
+                             "others": ["text/html"]}],
+        "metadata": [{"key": "tags", "before": None, "after": '["a"]'}],
+    }  # fmt: skip
+    found = {"path": "a.ipynb", "by_cell": True, "patch": "flat", "notebook": {"cells": [cell]}}
+    diff = Diff.from_json({"files": [found]})
+    shown = diff._repr_html_()
+    assert "Cell 3 (code) In [4] moved from place 2" in shown
+    assert 'src="data:image/png;base64,iVBORw0KGgo="' in shown
+    assert "Output display_data added: image/png, text/html" in shown
+    assert "tags added: [&quot;a&quot;]" in shown
+    assert "flat" not in shown
+    assert diff.files[0].notebook.text.splitlines() == [
+        "=== Cell 3 (code) In [4] moved from place 2",
+        'Metadata tags added: ["a"]',
+        "@@ -9,1 +9,1 @@", "-x = 1", "+x = 2",
+        "--- Output stdout changed",
+        "@@ -1,1 +1,1 @@", "-1", "+2",
+        "--- Output display_data added: image/png, text/html",
+    ]  # fmt: skip
+    failed = Diff.from_json({"files": [found | {"notebook": {"note": "Too large."}}]})
+    assert "flat" in failed._repr_html_()
+    assert "Too large." in failed._repr_html_()

@@ -7,8 +7,8 @@ from typing import Any
 import traitlets
 
 from .. import _html as html
+from ..diff_models import Diff
 from ..errors import ConflictError, NotFoundError
-from ..models import Diff
 from ..objects import Attempt
 from .base import BaseWidget
 from .verbs import attempt_verbs, form_verbs

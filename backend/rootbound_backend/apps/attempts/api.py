@@ -21,6 +21,7 @@ from rootbound_backend.apps.attempts.artifacts import (
     artifact_response,
     list_artifacts,
 )
+from rootbound_backend.apps.attempts.diff_serializers import DiffSerializer
 from rootbound_backend.apps.attempts.event_query import EventQuerySerializer, event_filter
 from rootbound_backend.apps.attempts.events import list_events
 from rootbound_backend.apps.attempts.ingest import decode_events, ingest_events
@@ -31,7 +32,6 @@ from rootbound_backend.apps.attempts.serializers import (
     AttemptInputSerializer,
     AttemptListSerializer,
     AttemptSerializer,
-    DiffSerializer,
     EventListSerializer,
     GateListSerializer,
     GateSerializer,

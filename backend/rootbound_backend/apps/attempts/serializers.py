@@ -242,39 +242,3 @@ class RetrySerializer(GoingOnSerializer):
     """What the next attempt should do differently."""
 
     feedback = serializers.CharField(max_length=10_000, required=False, allow_blank=True)
-
-
-class DiffFileSerializer(serializers.Serializer[Any]):
-    """One changed file."""
-
-    path = serializers.CharField()
-    old_path = serializers.CharField(allow_null=True)
-    status = serializers.ChoiceField(choices=["added", "modified", "deleted", "renamed"])
-    additions = serializers.IntegerField()
-    deletions = serializers.IntegerField()
-    binary = serializers.BooleanField()
-    patch = serializers.CharField(allow_null=True)
-    truncated = serializers.BooleanField()
-    test = serializers.BooleanField(
-        required=False, help_text="Whether the file, by its name, is a test."
-    )
-    by_cell = serializers.BooleanField(
-        required=False, help_text="Whether the patch is of a notebook's cells, not of its JSON."
-    )
-
-
-class DiffStatsSerializer(serializers.Serializer[Any]):
-    """The size of a diff."""
-
-    files = serializers.IntegerField()
-    additions = serializers.IntegerField()
-    deletions = serializers.IntegerField()
-
-
-class DiffSerializer(serializers.Serializer[Any]):
-    """What an attempt changes against its base."""
-
-    base = serializers.CharField()
-    head = serializers.CharField()
-    files = DiffFileSerializer(many=True)
-    stats = DiffStatsSerializer()
