@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .models import CellDiff, NotebookDiff, OutputDiff
+    from .diff_models import CellDiff, NotebookDiff, OutputDiff
 
 
 def heading(cell: CellDiff) -> str:

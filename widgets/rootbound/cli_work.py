@@ -315,8 +315,11 @@ def _diff(attempt: Attempt, options: argparse.Namespace) -> int:
         print(json.dumps(diff.raw, indent=2))
     else:
         for file in diff.files:
-            by_cell = file.notebook is not None and file.by_cell
-            text = f"{file.path}\n{file.notebook.text}" if by_cell else file.patch
+            text = file.patch
+            if file.notebook is not None:
+                # What could not be compared by cell says why, before the patch.
+                told = f"{file.path}\n{file.notebook.text}"
+                text = told if file.notebook.cells else f"{told}\n{text}"
             for line in text.split("\n") if text else ():
                 print(printable(line.replace("\t", "        ")))
     return 0

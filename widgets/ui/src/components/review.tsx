@@ -20,7 +20,8 @@ import { useTrans } from './context';
 import { sentence } from './labels';
 import { useDraft } from './draft';
 import { Drawer, Field, Submit } from './form';
-import { FileDiff, type Layout } from './patch';
+import { FileDiff } from './patch';
+import type { Layout } from './patchtable';
 import { Remarks } from './remarks';
 
 export interface ReviewHooks {

@@ -273,6 +273,57 @@ export interface DiffFile {
   test?: boolean;
   /** Whether the patch is of a notebook's cells, not of its JSON. */
   by_cell?: boolean;
+  /** What changed in a notebook, cell by cell. */
+  notebook?: NotebookDiff;
+}
+
+/** A value that is another one now, as JSON; null where there was none. */
+export interface MetadataChange {
+  key: string;
+  before: string | null;
+  after: string | null;
+}
+
+export interface PictureChange {
+  mime: string;
+  /** As base64; null where there is none, or it was left out. */
+  before: string | null;
+  after: string | null;
+  left_out: boolean;
+}
+
+export interface NotebookOutput {
+  kind: 'added' | 'modified' | 'deleted';
+  name: string;
+  patch: string;
+  truncated: boolean;
+  pictures: PictureChange[];
+  /** MIME types that differ and are not shown. */
+  others: string[];
+}
+
+export interface NotebookCell {
+  kind: 'added' | 'modified' | 'deleted' | 'moved';
+  cell_type: 'code' | 'markdown' | 'raw';
+  cell_id: string;
+  execution_count: number | null;
+  /** Its number from 1, before and now. */
+  before: number | null;
+  after: number | null;
+  /** Where it begins in the notebook's text, whose lines comments are at. */
+  before_line: number | null;
+  after_line: number | null;
+  patch: string;
+  truncated: boolean;
+  outputs: NotebookOutput[];
+  metadata: MetadataChange[];
+}
+
+export interface NotebookDiff {
+  cells: NotebookCell[];
+  metadata: MetadataChange[];
+  /** Why cells are left out, or the notebook is not compared by cell. */
+  note: string | null;
 }
 
 export interface Diff {
