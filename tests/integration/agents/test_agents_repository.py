@@ -149,6 +149,10 @@ def test_changes_are_asked_for_on_the_same_work(
     files = lda.call("GET", f"/runs/{second}/diff").json()["files"]
     assert [file["path"] for file in files] == ["book.ipynb", "one.txt", "two.txt"]
     assert "# %% [code] id=one\n-x = 1\n+x = 2" in files[0]["patch"]
+    [changed] = files[0]["notebook"]["cells"]
+    assert (changed["kind"], changed["cell_id"]) == ("modified", "one")
+    assert changed["patch"] == "@@ -2,1 +2,1 @@\n-x = 1\n+x = 2"
+    assert "notebook" not in files[1]
     lazy = start(lda, repo, receiver, stub(Steps([DONE])), start_commit=head, base_commit=base)
     assert ended(receiver, lazy)["failure"] == "NO_CHANGES"
     assert git(repo, "rev-parse", f"{status['head_commit']}~1") == head
