@@ -26,6 +26,7 @@ from .grants import LivePolicy
 from .inspection import remarks
 from .judging import Judge
 from .keys import REPLAY_KEY
+from .notebook_merge import settle_notebooks
 from .policy import Policy, build_policy
 from .records import RunFailed, RunRecord, Stage
 from .reports import Reporter
@@ -318,7 +319,12 @@ class Execution:
                     "start a new attempt.",
                 )
         else:
-            self.record.conflicts = await branches.merge_with_conflicts(worktree, tip)
+            files = await branches.merge_with_conflicts(worktree, tip)
+            self.record.conflicts = await settle_notebooks(worktree.git, files)
+            settled = [name for name in files if name not in self.record.conflicts]
+            if settled:
+                names = ", ".join(settled[:5]) + (" and more" if len(settled) > 5 else "")
+                self.reporter.notice(f"Merged cell by cell, for no cell has two changes: {names}.")
 
     async def _reopen(self, repo: Repository) -> Worktree:
         """Take up the worktree of an earlier process, with what it may have just committed."""

@@ -15,18 +15,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import nbformat
 from nbdime.diffing.notebooks import (
     diff_notebooks,
+    reset_notebook_differ,
     set_notebook_diff_ignores,
     set_notebook_diff_targets,
 )
+from nbdime.merging.notebooks import merge_notebooks
 
 from .agent.notebooks import parsed, text_of
 from .agent.schemas import ToolError
 from .notebook_outputs import Allowance, metadata_changes, output_changes
 from .patches import hunks
 
-__all__ = ["answers", "cell_changes"]
+__all__ = ["answers", "cell_changes", "merged"]
 
 MAX_MEMORY: Final = 3 * 1024**3
 """Of the program's address space, in bytes."""
@@ -69,6 +72,38 @@ def answers(path: str, old: str | None, new: str | None) -> Iterator[dict[str, A
     except (Exception, MemoryError) as error:  # whatever a file's shape leads the libraries to
         kind = type(error).__name__
         yield {"note": f"{path} cannot be compared cell by cell: {str(error)[:200] or kind}."}
+
+
+def merged(path: str, base: str, ours: str, theirs: str) -> Iterator[dict[str, Any]]:
+    """Merge a notebook that two sides changed, when no cell was changed by both.
+
+    Parameters
+    ----------
+    path
+        The notebook's name.
+    base, ours, theirs
+        As stored where the two parted, and on each side.
+
+    Yields
+    ------
+    dict
+        ``merged``, the notebook; or ``note``, why it is left as it is.
+    """
+    try:
+        states = [parsed(path, text) for text in (base, ours, theirs)]
+        if any(made for _, made in states):
+            # By made-up ids, a cell would be taken for the one in its place.
+            yield {"note": f"{path} has cells without ids of their own."}
+            return
+        reset_notebook_differ()
+        result, decisions = merge_notebooks(*(notebook for notebook, _ in states))
+        if any(decision.conflict for decision in decisions):
+            yield {"note": f"The same cells of {path} were changed on both sides."}
+            return
+        nbformat.validate(result)
+        yield {"merged": f"{nbformat.writes(result)}\n"}  # type: ignore[no-untyped-call]
+    except (Exception, MemoryError) as error:  # whatever a file's shape leads the libraries to
+        yield {"note": f"{path} cannot be merged cell by cell: {str(error)[:200]}."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +318,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_S, MAX_CPU_S))
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        for answer in answers(request["path"], request["old"], request["new"]):
+        for answer in merged(**request) if "base" in request else answers(**request):
             sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
             sys.stdout.buffer.flush()
 

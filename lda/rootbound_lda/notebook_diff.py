@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from .git import Git
 
-__all__ = ["by_cell"]
+__all__ = ["AT_ONCE", "TOTAL_S", "Comparer", "by_cell"]
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 """Of a notebook with its outputs; one that is larger is shown as it is stored."""
@@ -30,7 +30,7 @@ MAX_ANSWER: Final = 64 * 1024 * 1024
 """Of what is said of one notebook, in bytes; its own limits keep it far below."""
 
 _log = logging.getLogger(__name__)
-_AT_ONCE: Final = asyncio.Semaphore(2)
+AT_ONCE: Final = asyncio.Semaphore(2)
 _PROGRAM: Final = (sys.executable, "-P", "-X", "utf8", "-m", f"{__package__}.notebook_cells")
 
 
@@ -50,8 +50,8 @@ async def by_cell(git: Git, found: dict[str, Any]) -> None:
     notebooks = [file for file in found["files"] if file["path"].lower().endswith(".ipynb")]
     if not notebooks:
         return
-    async with _AT_ONCE:
-        comparer = _Comparer(time.monotonic() + TOTAL_S)
+    async with AT_ONCE:
+        comparer = Comparer(time.monotonic() + TOTAL_S)
         try:
             for number, file in enumerate(notebooks):
                 if number >= MAX_FILES:
@@ -63,7 +63,7 @@ async def by_cell(git: Git, found: dict[str, Any]) -> None:
 
 
 async def _compare(
-    git: Git, base: str, head: str, file: dict[str, Any], comparer: _Comparer
+    git: Git, base: str, head: str, file: dict[str, Any], comparer: Comparer
 ) -> None:
     before = "" if file["status"] == "added" else file["old_path"] or file["path"]
     after = "" if file["status"] == "deleted" else file["path"]
@@ -74,7 +74,8 @@ async def _compare(
         most = MAX_BYTES // 1024**2
         _note(file, f"The notebook is over {most} MB, too large to be compared by cell.")
         return
-    for answer in await comparer.answers(file["path"], old, new):
+    request = {"path": file["path"], "old": old, "new": new}
+    for answer in await comparer.answers(request):
         if "patch" in answer:
             file["patch"], file["truncated"], file["by_cell"] = answer["patch"], False, True
         elif "notebook" in answer:
@@ -100,7 +101,7 @@ async def _source(git: Git, commit: str, path: str) -> str | None:
 
 
 @dataclass(slots=True)
-class _Comparer:
+class Comparer:
     """The program that compares, which is started when first needed, and anew after it hung.
 
     Attributes
@@ -112,14 +113,20 @@ class _Comparer:
     until: float
     process: asyncio.subprocess.Process | None = None
 
-    async def answers(self, path: str, old: str | None, new: str | None) -> list[dict[str, Any]]:
-        """Return what `notebook_cells.answers` yields, up to a note when it takes too long."""
-        request = json.dumps({"path": path, "old": old, "new": new}).encode() + b"\n"
+    async def answers(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return what `notebook_cells` answers, up to a note when it takes too long.
+
+        Parameters
+        ----------
+        request
+            ``path`` and the arguments of `notebook_cells.answers` or `notebook_cells.merged`.
+        """
+        path = request["path"]
         found: list[dict[str, Any]] = []
         try:
             async with asyncio.timeout(min(FILE_S, self.until - time.monotonic())):
                 answer, tell = await self._started()
-                tell.write(request)
+                tell.write(json.dumps(request).encode() + b"\n")
                 await tell.drain()
                 while not found or "patch" in found[-1]:
                     found.append(json.loads(await answer.readline()))

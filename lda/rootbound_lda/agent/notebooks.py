@@ -29,6 +29,11 @@ def is_notebook(path: str) -> bool:
     return path.lower().endswith(SUFFIX)
 
 
+def in_conflict(content: str) -> bool:
+    """Return whether a merge left conflict markers in a file, which is then no notebook."""
+    return any(line.startswith("<<<<<<< ") for line in content.splitlines())
+
+
 def to_text(path: str, content: str) -> str:
     """Return a notebook's cells as text.
 

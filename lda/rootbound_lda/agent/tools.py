@@ -126,14 +126,15 @@ class Toolbox:
     # Files
 
     def _load(self, path: str) -> str:
-        """Return a file's text; a notebook's by cell."""
+        """Return a file's text; a notebook's by cell, unless a merge is to be settled in it."""
         raw = self._raw(path)
-        return notebooks.to_text(path, raw) if notebooks.is_notebook(path) else raw
+        by_cell = notebooks.is_notebook(path) and not notebooks.in_conflict(raw)
+        return notebooks.to_text(path, raw) if by_cell else raw
 
     def _save(self, path: str, content: str, before: str | None) -> None:
         """Write a file; a notebook from its text by cell."""
         self._refuse_unsaved(path)
-        if notebooks.is_notebook(path):
+        if notebooks.is_notebook(path) and not notebooks.in_conflict(before or ""):
             content = notebooks.from_text(path, content, before)
         self.files.write_bytes(path, content.encode("utf-8", "surrogatepass"))
 

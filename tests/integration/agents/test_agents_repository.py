@@ -133,8 +133,9 @@ def test_work_is_rebased_and_judged_again_without_asking_the_model(
 def test_changes_are_asked_for_on_the_same_work(
     lda: Any, repo: Path, receiver: Any, stub: Any
 ) -> None:
-    book = nbformat.writes(new_notebook(cells=[new_code_cell("x = 1", id="one")]))
-    (repo / "book.ipynb").write_text(book)
+    cells = [new_code_cell(f"{name} = 1", id=name, execution_count=1) for name in ("x", "y")]
+    book = new_notebook(cells=cells)
+    (repo / "book.ipynb").write_text(nbformat.writes(book))
     git(repo, "add", "-A")
     git(repo, "commit", "-q", "-m", "A notebook")
     base = git(repo, "rev-parse", "main")
@@ -148,14 +149,33 @@ def test_changes_are_asked_for_on_the_same_work(
     status = ended(receiver, second)
     files = lda.call("GET", f"/runs/{second}/diff").json()["files"]
     assert [file["path"] for file in files] == ["book.ipynb", "one.txt", "two.txt"]
-    assert "# %% [code] id=one\n-x = 1\n+x = 2" in files[0]["patch"]
+    assert "# %% [code] id=x\n-x = 1\n+x = 2" in files[0]["patch"]
     [changed] = files[0]["notebook"]["cells"]
-    assert (changed["kind"], changed["cell_id"]) == ("modified", "one")
+    assert (changed["kind"], changed["cell_id"]) == ("modified", "x")
     assert changed["patch"] == "@@ -2,1 +2,1 @@\n-x = 1\n+x = 2"
     assert "notebook" not in files[1]
     lazy = start(lda, repo, receiver, stub(Steps([DONE])), start_commit=head, base_commit=base)
     assert ended(receiver, lazy)["failure"] == "NO_CHANGES"
     assert git(repo, "rev-parse", f"{status['head_commit']}~1") == head
+
+    # Run again and edited in another cell meanwhile: a conflict of lines, and none of cells.
+    book.cells[0].execution_count, book.cells[1].source = 5, "y = 2"
+    (repo / "book.ipynb").write_text(nbformat.writes(book))
+    git(repo, "commit", "-q", "-a", "-m", "Run again")
+    preview = lda.call("GET", f"/runs/{second}/merge-preview").json()
+    assert (preview["clean"], preview["files"]) == (False, ["book.ipynb"])
+    silent = stub(Steps([]))
+    settled = start(
+        lda, repo, receiver, silent, start_commit=head, base_commit=base, update="resolve"
+    )
+    status = ended(receiver, settled)
+    assert status["status"] == "REVIEW", status
+    assert silent.requests == ()
+    told = [notice["text"] for notice in receiver.payloads(settled, "notice")]
+    assert "Merged cell by cell, for no cell has two changes: book.ipynb." in told
+    both = nbformat.reads(git(repo, "show", f"{status['head_commit']}:book.ipynb"), as_version=4)
+    assert [cell.source for cell in both.cells] == ["x = 2", "y = 2"]
+    assert merge(lda, settled, status["head_commit"]).status_code == 200
 
 
 def test_twelve_at_once_lose_no_commit_and_leave_no_worktree(

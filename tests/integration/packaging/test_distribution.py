@@ -22,6 +22,8 @@ def test_wheel_holds_the_packages_and_the_built_front_end(distribution: Path) ->
     shared = [name for name in names if ".data/data/" in name]
     assert any(n.endswith("labextensions/@rootbound/lab/package.json") for n in shared)
     assert any(n.endswith("jupyter_server_config.d/rootbound_server_ext.json") for n in shared)
+    # nbdime's own extensions stay off until somebody turns them on.
+    assert any(n.endswith("labconfig/page_config.d/rootbound.json") for n in shared)
     assert not [n for n in names if "node_modules" in n or n.startswith("tests/")]
 
 

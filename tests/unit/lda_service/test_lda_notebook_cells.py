@@ -12,7 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from rootbound_lda import notebook_cells, notebook_diff, notebook_outputs
-from rootbound_lda.notebook_cells import answers
+from rootbound_lda.notebook_cells import answers, merged
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 40).decode()
 OTHER_PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\1" * 40).decode()
@@ -225,21 +225,25 @@ def test_what_cannot_be_compared_says_why(content: str, says: str) -> None:
     assert says in answer["note"]
 
 
+def asked(old: str, new: str) -> dict[str, Any]:
+    return {"path": "a.ipynb", "old": old, "new": new}
+
+
 @pytest.mark.asyncio
 async def test_the_program_answers_is_ended_in_time_and_starts_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So that no notebook holds up the runs that go on beside it."""
-    comparer = notebook_diff._Comparer(time.monotonic() + 60)
+    comparer = notebook_diff.Comparer(time.monotonic() + 60)
     monkeypatch.setattr(notebook_diff, "FILE_S", 60)
     small = stored(*BASE), stored(*BASE[1:])
-    long = [code(f"c{number}", f"x = {number}") for number in range(3_000)]
+    long = [code(f"c{number}", f"x = {number}") for number in range(1_000)]
     large = (
         stored(*long),
         stored(*long[:1_000], code("new", "import something_else"), *long[1_001:]),
     )
     for old, new in (small, large):
-        found = await comparer.answers("a.ipynb", old, new)
+        found = await comparer.answers(asked(old, new))
         assert found[1]["notebook"]["cells"][0]["kind"] == "deleted"
     process = comparer.process
     assert process is not None
@@ -248,14 +252,38 @@ async def test_the_program_answers_is_ended_in_time_and_starts_anew(
     lines = [[f"{seed * line * number}" for line in range(60)] for seed in (7, 13)
              for number in range(400)]  # fmt: skip
     cells = [code(f"id{place}", "\n".join(text)) for place, text in enumerate(lines)]
-    found = await comparer.answers("a.ipynb", stored(*cells[:400]), stored(*cells[400:]))
+    found = await comparer.answers(asked(stored(*cells[:400]), stored(*cells[400:])))
     assert found[-1]["note"] == "a.ipynb has too many changes to be compared cell by cell in time."
     assert process.returncode is not None
     assert comparer.process is None
     monkeypatch.setattr(notebook_diff, "FILE_S", 60)
-    assert len(await comparer.answers("a.ipynb", *small)) == 2
+    assert len(await comparer.answers(asked(*small))) == 2
     assert comparer.process is not None
     comparer.process.kill()
-    found = await comparer.answers("a.ipynb", *small)
+    found = await comparer.answers(asked(*small))
     assert found == [{"note": "a.ipynb is too large to be compared cell by cell."}]
     await comparer.end()
+
+
+def test_a_merge_takes_both_sides_only_where_no_cell_has_two_changes() -> None:
+    def changed(**sources: str) -> str:
+        cells = list(copy.deepcopy(BASE))
+        for cell in cells:
+            cell.source = sources.get(cell.id, cell.source)
+        return stored(*cells)
+
+    base = changed()
+    ours, theirs = changed(load="import polars"), changed(plot="data.hist()", end="print('end')")
+    [found] = merged("a.ipynb", base, ours, theirs)
+    assert [cell["source"] for cell in json.loads(found["merged"])["cells"]] == [
+        ["# Title"], ["import polars"], ["data.hist()"], ["print('end')"],
+    ]  # fmt: skip
+    both = changed(plot="data.box()")
+    [found] = merged("a.ipynb", base, both, theirs)
+    assert found == {"note": "The same cells of a.ipynb were changed on both sides."}
+    [found] = merged("a.ipynb", base, stored(*BASE, code("x", "a")), stored(*BASE, code("y", "b")))
+    assert "both sides" in found["note"], "nor are two cells put in one place in some order"
+    [found] = merged("a.ipynb", base, stored(*BASE[1:]), changed(title="# Other"))
+    assert "both sides" in found["note"], "nor is a cell taken out that somebody worked on"
+    [found] = merged("a.ipynb", base.replace('"title"', '"load"'), ours, theirs)
+    assert "without ids" in found["note"]

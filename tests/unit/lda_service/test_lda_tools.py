@@ -209,3 +209,17 @@ async def test_a_file_with_unsaved_changes_in_an_editor_is_not_changed(box: Tool
         assert answer.text.startswith("src/a.py is open in JupyterLab with unsaved changes")
     assert (box.policy.worktree / "src/a.py").read_text() == before
     assert (await say(box, "write_file", path="src/b.py", content="x = 1\n")).startswith("Wrote")
+
+
+@pytest.mark.asyncio
+async def test_a_notebook_with_conflict_markers_is_settled_as_text(box: Toolbox) -> None:
+    cell = '{"cell_type": "raw", "id": "one", "metadata": {}, "source": "%s"}'
+    sides = f"<<<<<<< HEAD\n{cell % 'ours'}\n=======\n{cell % 'theirs'}\n>>>>>>> main\n"
+    book = '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [\n' + sides + "]}\n"
+    (box.policy.worktree / "book.ipynb").write_text(book)
+    assert "<<<<<<< HEAD" in await say(box, "read_file", path="book.ipynb")
+    said = await say(
+        box, "edit_file", path="book.ipynb", old_string=sides, new_string=f"{cell % 'both'}\n"
+    )
+    assert said.startswith("Changed book.ipynb"), said
+    assert "# %% [raw] id=one\n2\tboth" in await say(box, "read_file", path="book.ipynb")
