@@ -163,7 +163,7 @@ class RootedProvisioner(KernelProvisionerBase):  # type: ignore[misc, unused-ign
         key = session.key.decode() if session is not None else uuid.uuid4().hex
         scheme = session.signature_scheme if session is not None else "hmac-sha256"
         control = await self._ask(cmd, kwargs)
-        self._life = life = _Life(control)
+        self._life = life = _Life(control, far=bool(self._given))
         life.say(
             t="start", key=key, signature_scheme=scheme, kernel_name=self.kernel_spec.display_name
         )
@@ -197,7 +197,7 @@ class RootedProvisioner(KernelProvisionerBase):  # type: ignore[misc, unused-ign
         try:
             answer = await self._post_to_noted(body)
             if answer is None:
-                answer = await _post(await asyncio.to_thread(_endpoint), body)
+                answer = await _post(await asyncio.to_thread(_endpoint, self._given), body)
         except RootboundError as error:
             raise KernelRefusedError(str(error), 503) from error
         except httpx.HTTPError as error:
@@ -213,7 +213,7 @@ class RootedProvisioner(KernelProvisionerBase):  # type: ignore[misc, unused-ign
 
         To find out first whether it answers would take as long as to ask it.
         """
-        noted = None if os.environ.get("ROOTBOUND_URL") else noted_endpoint(paths.state_dir())
+        noted = None if self._given else noted_endpoint(paths.state_dir())
         if noted is None:
             return None
         try:
@@ -222,6 +222,12 @@ class RootedProvisioner(KernelProvisionerBase):  # type: ignore[misc, unused-ign
             return None
         ours = answer.status_code == 201 or "problem+json" in answer.headers.get("Content-Type", "")
         return answer if ours and answer.status_code != 401 else None
+
+    @property
+    def _given(self) -> str:
+        """The backend on another machine: the environment's, else the one of Jupyter's panels."""
+        panels = self.config.get("RootboundApp", {})
+        return os.environ.get("ROOTBOUND_URL") or str(panels.get("backend_url") or "")
 
     def _jupyter_id(self) -> uuid.UUID:
         try:
@@ -238,10 +244,14 @@ async def _post(endpoint: Endpoint, body: dict[str, Any]) -> httpx.Response:
         )
 
 
-def _endpoint() -> Endpoint:
-    """Return the backend, whose stack is started if it does not run. Blocking."""
+def _endpoint(given: str) -> Endpoint:
+    """Return the backend at an address, else the one here, which is started. Blocking."""
     if os.environ.get("ROOTBOUND_URL"):
         return find_endpoint()
+    if given:
+        names = ("ROOTBOUND_TOKEN", "JUPYTERHUB_API_TOKEN")
+        token = next((os.environ[name] for name in names if os.environ.get(name)), None)
+        return find_endpoint(given, token)
     try:
         return find_endpoint(home=paths.state_dir())
     except DiscoveryError:
@@ -263,7 +273,7 @@ class _Life:
     Not in the event loop: a blocking kernel manager runs one only while it waits for something.
     """
 
-    def __init__(self, control: str) -> None:
+    def __init__(self, control: str, *, far: bool = False) -> None:
         self.connection: dict[str, Any] | None = None
         self.refusal = ""
         self.exit_code: int | None = None
@@ -274,7 +284,13 @@ class _Life:
             self._socket.connect(control)
         except OSError as error:
             self._socket.close()
-            raise KernelRefusedError("The Local Desktop Agent ended; try again.", 503) from error
+            sentence = "The Local Desktop Agent ended; try again."
+            if far and isinstance(error, FileNotFoundError):
+                sentence = (
+                    "The machine that owns the notebook's folder is not this one, or its Local "
+                    "Desktop Agent has just ended; a confined kernel runs beside its Jupyter."
+                )
+            raise KernelRefusedError(sentence, 503) from error
         self._thread = threading.Thread(target=self._read, name="rootbound-kernel", daemon=True)
         self._thread.start()
 

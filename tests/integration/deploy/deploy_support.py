@@ -6,6 +6,7 @@ folders are their own, and their LDAs listen nowhere.
 
 from __future__ import annotations
 
+import json
 import secrets
 import signal
 import socket
@@ -21,6 +22,7 @@ from typing import Any
 import httpx
 import psutil
 import psycopg
+from websockets.sync.client import connect
 
 from rootbound.testing.model_stub import ModelStub
 from rootbound_server_ext.stack import redis
@@ -219,11 +221,13 @@ class Deployment:
         argv = [
             sys.executable, "-P", "-m", "jupyter_server", "--allow-root", "--no-browser",
             f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1",
-            f"--ServerApp.root_dir={folder}", "--IdentityProvider.token=of-jupyter",
+            f"--ServerApp.root_dir={person.files}", "--IdentityProvider.token=of-jupyter",
             "--ServerApp.jpserver_extensions={'rootbound_server_ext': True}",
             f"--RootboundApp.backend_url=http://127.0.0.1:{self.ports[number]}",
         ]  # fmt: skip
         env = clean_env(person.home, ROOTBOUND_TOKEN=person.token, **own)
+        offer = [sys.executable, "-m", "rootbound.cli", "kernels", "install", "--user"]
+        subprocess.run(offer, env=env, check=True, capture_output=True, timeout=60)
         server = Process(f"jupyter-{person.name}", argv, env, folder / "log.txt")
         server.start()
         self.processes[server.name] = server
@@ -234,6 +238,30 @@ class Deployment:
         url = f"http://127.0.0.1:{port}/api"
         wait_for(lambda: _answers(url), within_s=60, what="Jupyter")
         return server, client
+
+    def run_cell(self, jupyter: httpx.Client, kernel: str, code: str) -> str:
+        """Run code in a kernel of a Jupyter server; return what it printed, or its error."""
+        header = {
+            "msg_id": secrets.token_hex(8), "msg_type": "execute_request", "username": "",
+            "session": "s", "date": "", "version": "5.3",
+        }  # fmt: skip
+        content = {"code": code, "silent": False, "allow_stdin": False}
+        message = {
+            "channel": "shell", "header": header, "parent_header": {}, "metadata": {},
+            "content": content, "buffers": [],
+        }  # fmt: skip
+        url = f"ws://127.0.0.1:{jupyter.base_url.port}/api/kernels/{kernel}/channels"
+        headers = {"Authorization": str(jupyter.headers["Authorization"])}
+        said = ""
+        with connect(url, additional_headers=headers) as socket:
+            socket.send(json.dumps(message))
+            while True:
+                heard = json.loads(socket.recv(timeout=60))
+                if heard["parent_header"].get("msg_id") != header["msg_id"]:
+                    continue
+                said += heard["content"].get("text", "") + heard["content"].get("evalue", "")
+                if heard["content"].get("execution_state") == "idle":
+                    return said
 
     def is_connected(self, person: Person) -> bool:
         found = person.call("GET", f"/api/machines/{person.machine['id']}/")

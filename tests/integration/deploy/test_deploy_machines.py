@@ -149,6 +149,24 @@ def test_the_panels_of_a_users_machine_reach_the_server(world: World) -> None:
         assert refused.status_code == 404
         assert "kept where the services run" in refused.json()["detail"]
 
+        # A confined kernel: the LDA beside this Jupyter starts it, on the server's word.
+        made = jupyter.post("/api/kernels", json={"name": "python3-rooted", "path": "app"})
+        assert made.status_code == 201, made.text
+        kernel, repo = made.json()["id"], Path(ada.project["repo_path"])
+        code = "import rootbound as rb; print([one.name for one in rb.connect().projects.list()])"
+        said = deployment.run_cell(jupyter, kernel, f"open('night.txt', 'w').close(); {code}")
+        assert said == f"[{ada.project['name']!r}]\n"
+        said = deployment.run_cell(jupyter, kernel, f"open({str(bob.files / 'x')!r}, 'w')")
+        assert f"{bob.files} is in no root that this kernel may write to ({repo})" in said
+        (session,) = ada.call("GET", "/api/kernels/")["results"]
+        assert session["cwd"] == str(repo)
+        assert bob.call("GET", "/api/kernels/")["results"] == []
+        denied = f"/api/audit/logs/?run={session['id']}&result=DENIED&path_prefix={bob.files}"
+        wait_for(lambda: ada.call("GET", denied)["results"], within_s=15, what="the denial")
+        assert jupyter.delete(f"/api/kernels/{kernel}").status_code == 204
+        assert (repo / "night.txt").exists() and not (bob.files / "x").exists()
+        (repo / "night.txt").unlink()
+
         deployment.processes["backend0"].kill()
         gone = jupyter.get("/rootbound/api/me/")
         assert gone.status_code == 503

@@ -8,7 +8,7 @@ import pytest
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
-from rootbound_server_ext.provisioner import RootedProvisioner
+from rootbound_server_ext.provisioner import KernelRefusedError, RootedProvisioner, _Life
 
 
 @pytest.mark.asyncio
@@ -26,3 +26,11 @@ async def test_jupyters_runtime_folder_is_made_for_the_first_kernel(
     assert runtime.stat().st_mode & 0o777 == 0o700
     assert list(runtime.iterdir()) == []
     assert asked["cmd"][-1] == "{connection_file}"
+
+
+def test_a_kernel_on_another_machine_is_told_from_an_agent_that_ended(tmp_path: Path) -> None:
+    control = str(tmp_path / "control.sock")
+    with pytest.raises(KernelRefusedError, match=r"owns the notebook's folder is not this one"):
+        _Life(control, far=True)
+    with pytest.raises(KernelRefusedError, match=r"ended; try again"):
+        _Life(control)
