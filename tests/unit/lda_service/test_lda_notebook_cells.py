@@ -240,7 +240,7 @@ async def test_the_program_answers_is_ended_in_time_and_starts_anew(
     long = [code(f"c{number}", f"x = {number}") for number in range(1_000)]
     large = (
         stored(*long),
-        stored(*long[:1_000], code("new", "import something_else"), *long[1_001:]),
+        stored(*long[:300], code("new", "import something_else"), *long[301:]),
     )
     for old, new in (small, large):
         found = await comparer.answers(asked(old, new))
