@@ -1,8 +1,8 @@
 """What changed in a notebook, cell by cell, as nbdime aligns them.
 
-It runs as a program of its own (`python -m rootbound_lda.notebook_cells`), which `notebook_diff`
-ends when it takes too long: aligning takes time that grows with the square of the changes.
-Requests and answers are lines of JSON.
+It runs as a program of its own, which `notebook_diff` starts, and ends when it takes too long:
+aligning takes time that grows with the square of the changes. Requests and answers are lines of
+JSON.
 """
 
 from __future__ import annotations
@@ -321,7 +321,3 @@ def main() -> None:
         for answer in merged(**request) if "base" in request else answers(**request):
             sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
             sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    main()
