@@ -6,7 +6,8 @@ ROOTBOUND_HOME
     State folder; default the user's state folder for ``rootbound``.
 ROOTBOUND_DATABASE_URL
     ``postgresql://user[:password]@host/db?host=/socket/folder``; without a password the one in
-    ``secrets/postgres.password`` is used.
+    ``secrets/postgres.password`` is used. Behind a pooler that shares connections between
+    transactions, and has no prepared statements, add ``prepared=off``.
 ROOTBOUND_REDIS_URL
     ``unix:///path/redis.sock``, ``redis://host:port/db`` or ``rediss://...``.
 ROOTBOUND_BACKEND_URL
@@ -59,6 +60,7 @@ def _database(url: str) -> dict[str, Any]:
     """Translate a PostgreSQL URL into Django's database settings."""
     parts = urlsplit(url)
     query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    query.pop("prepared", None)  # ours
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": unquote(parts.path.lstrip("/")) or "rootbound",
@@ -113,6 +115,7 @@ RETENTION_MAX_MB = int(os.environ.get("ROOTBOUND_RETENTION_MAX_MB") or 5120)
 MIN_FREE_MB = int(os.environ.get("ROOTBOUND_MIN_FREE_MB") or 256)
 
 DATABASES = {"default": _database(DATABASE_URL)}
+PREPARED_STATEMENTS = parse_qs(urlsplit(DATABASE_URL).query).get("prepared") != ["off"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "users.User"
 

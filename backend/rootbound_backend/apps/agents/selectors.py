@@ -10,6 +10,7 @@ from django.db.models import Case, QuerySet, When
 from rootbound_backend.apps.agents.models import KEY_NAMES, AgentProfile, Provider
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.problems import Problem, not_found
+from rootbound_backend.statements import Prepared
 
 __all__ = ["agent_for_role", "agent_snapshot", "agents_of", "get_agent"]
 
@@ -41,9 +42,7 @@ def agent_for_role(*, user: User, role: str) -> AgentProfile:
     Problem
         409 ``agent-missing`` with the way to make one.
     """
-    replayed = Case(When(settings__replay=True, then=1), default=0)
-    found = agents_of(user).filter(role=role).order_by(replayed, "-created_at", "-id")
-    agent = found.first()
+    agent = _FOR_ROLE.first(user.pk, role)
     if agent is None:
         raise Problem(
             status=409,
@@ -56,6 +55,15 @@ def agent_for_role(*, user: User, role: str) -> AgentProfile:
             extras={"role": role},
         )
     return agent
+
+
+def _for_role(owner_id: uuid.UUID, role: str) -> QuerySet[AgentProfile]:
+    replayed = Case(When(settings__replay=True, then=1), default=0)
+    found = AgentProfile.objects.filter(owner_id=owner_id, role=role)
+    return found.order_by(replayed, "-created_at", "-id")[:1]
+
+
+_FOR_ROLE = Prepared(_for_role, uuid.UUID, str)
 
 
 def agent_snapshot(agent: AgentProfile) -> dict[str, Any]:

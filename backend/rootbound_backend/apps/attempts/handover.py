@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from rootbound_backend import queueing
@@ -32,6 +32,7 @@ from rootbound_backend.lda_client import (
     lda_request,
 )
 from rootbound_backend.problems import Problem
+from rootbound_backend.statements import fetch, update_row
 from rootbound_backend.tokens import issue_ingest_token
 
 __all__ = [
@@ -96,9 +97,8 @@ def hand_over_attempt(attempt_id: uuid.UUID) -> HandOver:
 
 def _claim(attempt_id: uuid.UUID) -> tuple[Attempt | None, HandOver]:
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            # Two workers that count free places at once would both take the last one.
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_CAPACITY_LOCK])
+        # Two workers that count free places at once would both take the last one.
+        fetch("SELECT pg_advisory_xact_lock(%s)", [_CAPACITY_LOCK])
         try:
             attempt = lock_attempt(attempt_id)
         except Problem:
@@ -116,9 +116,7 @@ def _claim(attempt_id: uuid.UUID) -> tuple[Attempt | None, HandOver]:
             attempt.lease_generation += 1
         attempt.claimed_until = now + timedelta(seconds=CLAIM_S)
         attempt.waiting_for, attempt.queue_place = "", None
-        attempt.save(
-            update_fields=["lease_generation", "claimed_until", "waiting_for", "queue_place"]
-        )
+        update_row(attempt, "lease_generation", "claimed_until", "waiting_for", "queue_place")
         return attempt, HandOver.STARTED
 
 
@@ -197,7 +195,7 @@ def _accepted(claimed: Attempt) -> HandOver:
         if attempt.status == AttemptStatus.QUEUED:
             move_locked_attempt(attempt, to=AttemptStatus.RUNNING)
             append_event(attempt, EventType.STATUS, status_payload(attempt))
-        attempt.save()
+        update_row(attempt)
         push_if_changed(attempt.pk)
     return HandOver.STARTED
 

@@ -21,6 +21,7 @@ from rootbound_backend.apps.attempts.places import place_of
 from rootbound_backend.apps.projects.models import Project
 from rootbound_backend.lda_client import is_outward, lda_request
 from rootbound_backend.problems import Problem
+from rootbound_backend.statements import Prepared
 
 __all__ = [
     "Rule",
@@ -101,13 +102,25 @@ def rule_of(project: Project) -> Rule:
 
 def project_use(project: Project) -> Use:
     """Return what a project takes, in one query."""
-    ended = Q(status__in=[str(status) for status in TERMINAL_STATUSES])
-    sums = Attempt.objects.filter(task__project=project).aggregate(
-        events=Sum("event_bytes"),
-        files=Sum("file_bytes"),
-        fixed=Sum(F("event_bytes") + F("file_bytes"), filter=~ended),
-    )
-    return Use(sums["events"] or 0, sums["files"] or 0, sums["fixed"] or 0, rule_of(project))
+    events, files, fixed = _SUMS.first(project.pk) or (0, 0, 0)
+    return Use(int(events), int(files), int(fixed or 0), rule_of(project))
+
+
+_ENDED = Q(status__in=[str(status) for status in TERMINAL_STATUSES])
+_SUMS: Prepared[tuple[int, int, int | None]] = Prepared(
+    lambda project_id: (
+        Attempt.objects.filter(task__project_id=project_id)
+        .order_by()
+        .values("task__project_id")
+        .annotate(
+            of_events=Sum("event_bytes"),
+            of_files=Sum("file_bytes"),
+            of_live=Sum(F("event_bytes") + F("file_bytes"), filter=~_ENDED),
+        )
+        .values_list("of_events", "of_files", "of_live")
+    ),
+    uuid.UUID,
+)
 
 
 def refuse_when_full(project: Project) -> str | None:

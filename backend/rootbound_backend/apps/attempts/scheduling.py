@@ -24,6 +24,7 @@ from rootbound_backend.apps.attempts.transitions import append_event, lock_attem
 from rootbound_backend.apps.local_access.machine_selectors import Owners
 from rootbound_backend.apps.tasks.models import Task
 from rootbound_backend.lda_client import is_outward
+from rootbound_backend.statements import Prepared
 
 __all__ = ["Place", "note_places", "queue"]
 
@@ -83,7 +84,11 @@ def queue(now: datetime | None = None) -> list[Place]:
 
 def _live_rows() -> list[dict[str, Any]]:
     """Return what counts of every live attempt, the most urgent one first."""
-    return list(
+    return [dict(zip(_FACTS, row, strict=True)) for row in _LIVE()]
+
+
+_LIVE = Prepared(
+    lambda: (
         Attempt.objects.filter(status__in=LIVE_STATUSES)
         .annotate(
             project_id=F("task__project_id"),
@@ -94,8 +99,9 @@ def _live_rows() -> list[dict[str, Any]]:
             provider=KT("agent__agent_config__provider"),
         )
         .order_by("-task__priority", "created_at", "pk")
-        .values(*_FACTS)
+        .values_list(*_FACTS)
     )
+)
 
 
 class _Load:

@@ -39,6 +39,7 @@ from rootbound_backend.apps.tasks.versions import refuse_stale
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.lda_client import LdaRefusedError, lda_request
 from rootbound_backend.problems import Problem, not_found
+from rootbound_backend.statements import Prepared, insert_row
 
 __all__ = [
     "approve_attempt",
@@ -101,13 +102,7 @@ def create_attempt(
     """
     try:
         with transaction.atomic():
-            task: Any = (
-                Task.objects.select_for_update(no_key=True, of=("self",))
-                .select_related("project")
-                .annotate(**_STANDING)
-                .filter(pk=task_id, project__owner=user)
-                .first()
-            )
+            task: Any = _LOCKED_TO_START.first(task_id, user.pk)
             if task is None:
                 raise not_found("task")
             agent = check_startable(
@@ -143,10 +138,20 @@ def _attempt_live() -> Problem:
 # If another attempt was made while the task's lock was waited for, these do not know of it yet;
 # then the unique keys of attempts refuse this one.
 _OF_TASK = Attempt.objects.filter(task=OuterRef("pk"))
-_STANDING = {
-    "has_active": Exists(_OF_TASK.filter(status__in=ACTIVE_STATUSES)),
-    "highest_number": Subquery(_OF_TASK.order_by("-number").values("number")[:1]),
-}
+_LOCKED_TO_START = Prepared(
+    lambda pk, owner_id: (
+        Task.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("project")
+        .annotate(
+            has_active=Exists(_OF_TASK.filter(status__in=ACTIVE_STATUSES)),
+            highest_number=Subquery(_OF_TASK.order_by("-number").values("number")[:1]),
+        )
+        .filter(pk=pk, project__owner_id=owner_id)
+        .order_by()
+    ),
+    uuid.UUID,
+    uuid.UUID,
+)
 
 
 def check_startable(
@@ -222,7 +227,7 @@ def _agent_for(*, user: User, task: Task, agent_id: uuid.UUID | None) -> AgentPr
 
 def _insert(task: Any, agent: AgentProfile, paths: list[str], begin: dict[str, Any]) -> Attempt:
     attempt_id = uuid.uuid4()
-    attempt = Attempt.objects.create(
+    attempt = Attempt(
         id=attempt_id,
         task=task,
         number=(task.highest_number or 0) + 1,
@@ -233,6 +238,7 @@ def _insert(task: Any, agent: AgentProfile, paths: list[str], begin: dict[str, A
         reference_paths=paths,
         **begin,
     )
+    insert_row(attempt)
     store_last_event(attempt, EventType.STATUS, status_payload(attempt))
     follow_with_task(attempt)
     queueing.enqueue_on_commit(queueing.START_ATTEMPT, attempt_id)

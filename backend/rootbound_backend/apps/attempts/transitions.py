@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from rootbound_backend import queueing
@@ -26,6 +26,7 @@ from rootbound_backend.apps.attempts.models import (
 )
 from rootbound_backend.apps.tasks.models import Task, TaskStatus
 from rootbound_backend.problems import Problem, not_found
+from rootbound_backend.statements import Prepared, fetch, insert_row, update_row
 
 __all__ = [
     "ATTEMPT_TRANSITIONS",
@@ -99,13 +100,22 @@ def lock_attempt(attempt_id: uuid.UUID, *, task: Task | None = None) -> Attempt:
     Problem
         404 when it does not exist.
     """
-    rows = Attempt.objects.select_for_update(no_key=True, of=("self",)).filter(pk=attempt_id)
-    attempt = (rows.select_related("task", "task__project") if task is None else rows).first()
+    attempt = (_LOCKED_WITH_TASK if task is None else _LOCKED).first(attempt_id)
     if attempt is None:
         raise not_found("attempt")
     if task is not None:
         attempt.task = task
     return attempt
+
+
+def _locked(attempt_id: uuid.UUID) -> QuerySet[Attempt]:
+    return Attempt.objects.select_for_update(no_key=True, of=("self",)).filter(pk=attempt_id)
+
+
+_LOCKED = Prepared(lambda pk: _locked(pk).order_by(), uuid.UUID)
+_LOCKED_WITH_TASK = Prepared(
+    lambda pk: _locked(pk).select_related("task__project").order_by(), uuid.UUID
+)
 
 
 def apply_transition(
@@ -145,7 +155,7 @@ def apply_transition(
         if merge_commit is not None:
             attempt.merge_commit = merge_commit
         append_event(attempt, EventType.STATUS, status_payload(attempt))
-        attempt.save()
+        update_row(attempt)
     return attempt
 
 
@@ -216,13 +226,15 @@ def append_event(attempt: Attempt, type_: str, payload: dict[str, Any]) -> None:
 
 def store_last_event(attempt: Attempt, type_: str, payload: dict[str, Any]) -> None:
     """Store the event that an attempt's `last_seq` counts already."""
-    AttemptEvent.objects.create(
-        attempt_id=attempt.pk,
-        seq=attempt.last_seq,
-        timestamp=timezone.now(),
-        type=type_,
-        payload=payload,
-        attempt_created_at=attempt.created_at,
+    insert_row(
+        AttemptEvent(
+            attempt_id=attempt.pk,
+            seq=attempt.last_seq,
+            timestamp=timezone.now(),
+            type=type_,
+            payload=payload,
+            attempt_created_at=attempt.created_at,
+        )
     )
     announce_attempt(attempt.pk)
 
@@ -289,11 +301,16 @@ def follow_with_task(attempt: Attempt) -> None:
         apply_task_transition(task_id=attempt.task_id, to=to)
 
 
+_MOVE_TASK = """
+UPDATE tasks_task SET status = %s, revision = revision + 1 WHERE id = %s AND status = ANY(%s)
+RETURNING id
+"""
+
+
 def _move_in_place(task: Task, to: str) -> bool:
     """Move a task that need not be looked at: the statement itself keeps to the legal moves."""
     legal = [to, *(before for before, after in TASK_TRANSITIONS.items() if to in after)]
-    rows = Task.objects.filter(pk=task.pk, status__in=legal)
-    if not rows.update(status=to, revision=F("revision") + 1):
+    if not fetch(_MOVE_TASK, [to, task.pk, legal]):
         return False
     announce_project(task.project_id)
     return True

@@ -29,6 +29,7 @@ from rootbound_backend.lda_client import (
     lda_audience,
     lda_request,
 )
+from rootbound_backend.statements import Prepared
 
 __all__ = ["granted_lists", "note_change", "push_if_changed", "push_policy", "sweep_policies"]
 
@@ -47,10 +48,7 @@ def granted_lists(attempt: Attempt) -> tuple[list[str], list[str]]:
         project's, and those granted for the task.
     """
     project = attempt.task.project
-    rows = AccessRequest.objects.filter(
-        attempt__task_id=attempt.task_id, status=AccessStatus.GRANTED, scope=AccessScope.TASK
-    )
-    granted = list(rows.order_by("decided_at").values_list("operation", "granted_folder"))
+    granted = _GRANTED_FOR_TASK(attempt.task_id)
     writable = [*root_paths_of_project(project)]
     writable += [path for operation, path in granted if operation != AccessOperation.READ]
     readable = [str(path) for path in project.option("readable_paths", [])]
@@ -63,6 +61,18 @@ def granted_lists(attempt: Attempt) -> tuple[list[str], list[str]]:
         if path.startswith("/") and path != project.repo_path and not path.startswith(inside)
     ]
     return list(dict.fromkeys(writable)), list(dict.fromkeys(readable))
+
+
+_GRANTED_FOR_TASK: Prepared[tuple[str, str]] = Prepared(
+    lambda task_id: (
+        AccessRequest.objects.filter(
+            attempt__task_id=task_id, status=AccessStatus.GRANTED, scope=AccessScope.TASK
+        )
+        .order_by("decided_at")
+        .values_list("operation", "granted_folder")
+    ),
+    uuid.UUID,
+)
 
 
 def note_change(*, user_id: uuid.UUID) -> None:
@@ -91,10 +101,18 @@ def push_if_changed(attempt_id: uuid.UUID) -> None:
     """Tell the LDA after the commit, if something changed while the run was handed over."""
 
     def push() -> None:
-        if RunPolicy.objects.filter(pk=attempt_id, generation__gt=F("applied_generation")).exists():
+        if _CHANGED(attempt_id):
             push_policy(attempt_id)
 
     transaction.on_commit(push, robust=True)
+
+
+_CHANGED = Prepared(
+    lambda pk: RunPolicy.objects.filter(pk=pk, generation__gt=F("applied_generation")).values_list(
+        "pk"
+    ),
+    uuid.UUID,
+)
 
 
 def push_policy(attempt_id: uuid.UUID) -> bool:

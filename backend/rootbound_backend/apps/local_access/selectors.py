@@ -20,6 +20,7 @@ from rootbound_backend.apps.local_access.models import (
 from rootbound_backend.apps.projects.models import Project
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.problems import not_found
+from rootbound_backend.statements import Prepared
 
 __all__ = [
     "agent_folders",
@@ -54,8 +55,17 @@ def get_root(*, user: User, root_id: uuid.UUID) -> WritableRoot:
 
 def enabled_root_paths(*, user_id: uuid.UUID) -> list[str]:
     """Return the canonical paths of a user's enabled roots."""
-    rows = WritableRoot.objects.filter(user_id=user_id, is_enabled=True)
-    return list(rows.order_by("canonical_path").values_list("canonical_path", flat=True))
+    return [path for (path,) in _ENABLED_ROOTS(user_id)]
+
+
+_ENABLED_ROOTS: Prepared[tuple[str]] = Prepared(
+    lambda user_id: (
+        WritableRoot.objects.filter(user_id=user_id, is_enabled=True)
+        .order_by("canonical_path")
+        .values_list("canonical_path")
+    ),
+    uuid.UUID,
+)
 
 
 def root_paths_of_project(project: Project) -> list[str]:
@@ -66,13 +76,21 @@ def root_paths_of_project(project: Project) -> list[str]:
     always among them; the LDA maps it to the attempt's worktree.
     """
     own = PurePosixPath(project.repo_path)
-    paths = Project.objects.filter(owner_id=project.owner_id).exclude(pk=project.pk)
-    others = [PurePosixPath(path) for path in paths.values_list("repo_path", flat=True)]
+    others = [PurePosixPath(path) for (path,) in _OTHER_PROJECTS(project.owner_id, project.pk)]
     return [
         root
         for root in enabled_root_paths(user_id=project.owner_id)
         if own.is_relative_to(root) or not any(_overlaps(root, path) for path in others)
     ]
+
+
+_OTHER_PROJECTS: Prepared[tuple[str]] = Prepared(
+    lambda owner_id, pk: (
+        Project.objects.filter(owner_id=owner_id).exclude(pk=pk).order_by().values_list("repo_path")
+    ),
+    uuid.UUID,
+    uuid.UUID,
+)
 
 
 def agent_folders(*, user_id: uuid.UUID) -> tuple[list[str], list[str]]:

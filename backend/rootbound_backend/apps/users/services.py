@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from rootbound_backend.apps.users.models import IdempotencyKey, User
 from rootbound_backend.problems import Problem
+from rootbound_backend.statements import Prepared
 
 __all__ = [
     "KEEP_KEYS",
@@ -48,14 +49,19 @@ def ensure_user(*, username: str, name: str = "") -> User:
             code="authentication-failed",
             detail="The identity has no usable username; it must have 1 to 150 characters.",
         )
-    # get_or_create is safe against a race: the loser of the insert reads the winner's row.
-    user, _ = User.objects.get_or_create(
-        username=username, defaults={"first_name": name[:150], "password": "!"}
-    )
+    user = _BY_NAME.first(username)
+    if user is None:
+        # Safe against a race: the loser of the insert reads the winner's row.
+        user, _ = User.objects.get_or_create(
+            username=username, defaults={"first_name": name[:150], "password": "!"}
+        )
     if name and user.first_name != name[:150]:
         user.first_name = name[:150]
         user.save(update_fields=["first_name"])
     return user
+
+
+_BY_NAME = Prepared(lambda username: User.objects.filter(username=username), str)
 
 
 def claim_idempotency_key(
