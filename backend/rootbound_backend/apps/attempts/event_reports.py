@@ -16,6 +16,7 @@ __all__ = [
     "Kind",
     "StatusReport",
     "UsageReport",
+    "summary_of",
 ]
 
 Commit = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}([0-9a-f]{24})?$")]
@@ -74,3 +75,9 @@ class Kind(msgspec.Struct):
     """The part of a payload that says what it is."""
 
     kind: str = ""
+
+
+def summary_of(message: str) -> str:
+    """Return what the agent said in a commit message: without its title and its trailers."""
+    parts = [part for part in message.split("\n\n")[1:] if "Rootbound-Attempt: " not in part]
+    return "\n\n".join(parts).strip()[:10_000]

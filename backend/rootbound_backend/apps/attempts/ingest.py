@@ -22,6 +22,7 @@ from rootbound_backend.apps.attempts.event_reports import (
     Kind,
     StatusReport,
     UsageReport,
+    summary_of,
 )
 from rootbound_backend.apps.attempts.event_rows import (
     EventColumns,
@@ -37,6 +38,7 @@ from rootbound_backend.apps.attempts.models import (
     EventType,
     Gate,
 )
+from rootbound_backend.apps.attempts.selectors import gates_of_attempt
 from rootbound_backend.apps.attempts.transitions import (
     ATTEMPT_TRANSITIONS,
     LEASE_S,
@@ -48,6 +50,7 @@ from rootbound_backend.apps.attempts.transitions import (
 )
 from rootbound_backend.bodies import RowDecoders
 from rootbound_backend.problems import Problem
+from rootbound_backend.statements import update_row
 from rootbound_backend.wire import decode_part, refusing_unstorable
 
 __all__ = [
@@ -368,7 +371,7 @@ class _Application:
             announce_attempt(attempt.pk)
         if attempt.status in LIVE_STATUSES:
             attempt.lease_expires_at = now + timedelta(seconds=LEASE_S)
-        attempt.save()
+        update_row(attempt)
         if self.board_changed:
             touch_task_of(attempt)
 
@@ -460,12 +463,6 @@ class _Application:
     }
 
 
-def summary_of(message: str) -> str:
-    """Return what the agent said in a commit message: without its title and its trailers."""
-    parts = [part for part in message.split("\n\n")[1:] if "Rootbound-Attempt: " not in part]
-    return "\n\n".join(parts).strip()[:10_000]
-
-
 def review_obstacle(attempt: Attempt, head_commit: str | None) -> str | None:
     """Return why an attempt may not be reviewed, or None when its evidence is complete.
 
@@ -480,7 +477,7 @@ def review_obstacle(attempt: Attempt, head_commit: str | None) -> str | None:
         return "The run reported REVIEW without a commit; nothing can be reviewed."
     if head_commit == attempt.base_commit:
         return "The run reported REVIEW without any change; nothing can be reviewed."
-    gates = list(Gate.objects.filter(attempt=attempt).order_by("id"))
+    gates = gates_of_attempt(attempt.pk)
     at_head = {gate.name: gate for gate in gates if gate.commit == head_commit}
     if not at_head:
         return f"No gate ran at {head_commit[:12]}; without evidence there is no review."

@@ -11,22 +11,46 @@ from django.db.models import F, Prefetch, QuerySet
 from rootbound_backend.apps.attempts.models import Attempt, Gate
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.problems import not_found
+from rootbound_backend.statements import Prepared
 
 __all__ = [
     "attempts_of_task",
+    "gates_of_attempt",
     "get_attempt",
     "just_made",
     "latest_attempts",
 ]
 
 
-def _with_details(attempts: QuerySet[Attempt]) -> QuerySet[Attempt]:
-    named = attempts.annotate(
+def _named(attempts: QuerySet[Attempt]) -> QuerySet[Attempt]:
+    return attempts.annotate(
         project_id=F("task__project_id"),
         task_version=F("task__version"),
         task_title=F("task__title"),
     )
-    return named.prefetch_related(Prefetch("gates", queryset=Gate.objects.order_by("id")))
+
+
+_OWN = Prepared(
+    lambda owner_id, pk: _named(
+        Attempt.objects.filter(task__project__owner_id=owner_id, pk=pk)
+    ).order_by(),
+    uuid.UUID,
+    uuid.UUID,
+)
+
+
+def _with_details(attempts: QuerySet[Attempt]) -> QuerySet[Attempt]:
+    gates = Prefetch("gates", queryset=Gate.objects.order_by("id"))
+    return _named(attempts).prefetch_related(gates)
+
+
+def _with_gates(attempt: Attempt, gates: list[Gate]) -> Attempt:
+    """Give an attempt its gates as if they had been prefetched."""
+    known: Any = Gate.objects.none()
+    known._result_cache = gates
+    found: Any = attempt
+    found._prefetched_objects_cache = {"gates": known}
+    return attempt
 
 
 def get_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
@@ -37,14 +61,18 @@ def get_attempt(*, user: User, attempt_id: uuid.UUID) -> Attempt:
     Problem
         404 when it does not exist or is somebody else's.
     """
-    attempt = (
-        _with_details(Attempt.objects.filter(task__project__owner=user))
-        .filter(pk=attempt_id)
-        .first()
-    )
+    attempt = _OWN.first(user.pk, attempt_id)
     if attempt is None:
         raise not_found("attempt")
-    return attempt
+    return _with_gates(attempt, gates_of_attempt(attempt_id))
+
+
+def gates_of_attempt(attempt_id: uuid.UUID) -> list[Gate]:
+    """Return an attempt's evidence in the order in which it came."""
+    return _GATES(attempt_id)
+
+
+_GATES = Prepared(lambda pk: Gate.objects.filter(attempt_id=pk).order_by("id"), uuid.UUID)
 
 
 def just_made(attempt: Attempt) -> Attempt:
@@ -56,8 +84,7 @@ def just_made(attempt: Attempt) -> Attempt:
         task.version,
         task.title,
     )
-    found._prefetched_objects_cache = {"gates": Gate.objects.none()}
-    return attempt
+    return _with_gates(attempt, [])
 
 
 def attempts_of_task(*, user: User, task_id: uuid.UUID) -> QuerySet[Attempt]:

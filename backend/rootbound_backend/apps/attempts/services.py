@@ -39,7 +39,7 @@ from rootbound_backend.apps.tasks.versions import refuse_stale
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.lda_client import LdaRefusedError, lda_request
 from rootbound_backend.problems import Problem, not_found
-from rootbound_backend.statements import Prepared, insert_row
+from rootbound_backend.statements import Prepared, insert_row, update_row
 
 __all__ = [
     "approve_attempt",
@@ -463,7 +463,7 @@ def approve_attempt(*, user: User, attempt_id: uuid.UUID, version: int | None = 
         refuse_stale(attempt.task, version)
         _refuse_while_merging(attempt)
         attempt.claimed_until = timezone.now() + timedelta(seconds=MERGE_CLAIM_S)
-        attempt.save(update_fields=["claimed_until"])
+        update_row(attempt, "claimed_until")
     try:
         merged = _merge(attempt)
     except Problem:

@@ -5,12 +5,13 @@ Lock order, everywhere: an attempt's row before its task's row.
 
 from __future__ import annotations
 
+import json
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from rootbound_backend import queueing
@@ -38,6 +39,7 @@ __all__ = [
     "apply_transition",
     "follow_with_task",
     "lock_attempt",
+    "lock_task",
     "move_locked_attempt",
     "status_payload",
     "store_last_event",
@@ -248,22 +250,45 @@ def apply_task_transition(*, task_id: uuid.UUID, to: str) -> Task:
         When the machine has no such move.
     """
     with transaction.atomic():
-        task = Task.objects.select_for_update(no_key=True).get(pk=task_id)
+        task = lock_task(task_id)
         if task.status != to:
             if to not in TASK_TRANSITIONS[task.status]:
                 raise IllegalTransitionError("task", task.status, to)
             if to in _HEARD_BY_DEPENDANTS:
                 # What the board says of the tasks that wait for this one changes too.
-                waiting = Task.objects.filter(
-                    project_id=task.project_id, dependencies__contains=[str(task.pk)]
-                )
-                waiting.update(revision=F("revision") + 1)
+                fetch(_TOUCH_WAITING, [task.project_id, json.dumps([str(task.pk)])])
             task.status = to
             if to == _T.DONE:
                 queueing.enqueue_on_commit(queueing.START_DEPENDANTS, task.pk)
         touch_task(task)
-        task.save(update_fields=["status", "revision"])
+        update_row(task, "status", "revision")
     return task
+
+
+_TOUCH_WAITING = """
+UPDATE tasks_task SET revision = revision + 1
+WHERE project_id = %s AND dependencies @> %s::jsonb
+"""
+_TOUCH = "UPDATE tasks_task SET revision = revision + 1 WHERE id = %s"
+
+
+def lock_task(task_id: uuid.UUID) -> Task:
+    """Return a task under its row lock; needs a running transaction.
+
+    Raises
+    ------
+    Task.DoesNotExist
+        When it is gone.
+    """
+    task = _LOCKED_TASK.first(task_id)
+    if task is None:
+        raise Task.DoesNotExist
+    return task
+
+
+_LOCKED_TASK = Prepared(
+    lambda pk: Task.objects.select_for_update(no_key=True).filter(pk=pk).order_by(), uuid.UUID
+)
 
 
 def touch_task(task: Task) -> None:
@@ -274,7 +299,7 @@ def touch_task(task: Task) -> None:
 
 def touch_task_of(attempt: Attempt) -> None:
     """Note the same of an attempt's task, which need not be locked."""
-    Task.objects.filter(pk=attempt.task_id).update(revision=F("revision") + 1)
+    fetch(_TOUCH, [attempt.task_id])
     announce_project(attempt.task.project_id)
 
 

@@ -34,6 +34,7 @@ from rootbound_backend.apps.local_access.models import (
 from rootbound_backend.apps.tasks.models import Task
 from rootbound_backend.bodies import RowDecoders
 from rootbound_backend.problems import Problem, not_found
+from rootbound_backend.statements import Prepared, fetch, update_row
 from rootbound_backend.tokens import IngestGrant
 from rootbound_backend.wire import copy_rows, raw_json
 
@@ -216,8 +217,7 @@ def _store(grant: IngestGrant, batch: AuditBatch) -> tuple[int, int]:
 def _generation(grant: IngestGrant) -> int:
     """Return the generation in force for a run."""
     if grant.attempt_id is not None:
-        rows = Attempt.objects.filter(pk=grant.attempt_id)
-        current = rows.values_list("lease_generation", flat=True).first()
+        current = next((number for (number,) in _GENERATION(grant.attempt_id)), None)
     elif grant.kernel_session_id is not None:
         # A kernel is handed over once: each start is a session of its own.
         known = KernelSession.objects.filter(pk=grant.run_id).exists()
@@ -230,12 +230,20 @@ def _generation(grant: IngestGrant) -> int:
     return current
 
 
+_GENERATION: Prepared[tuple[int]] = Prepared(
+    lambda pk: Attempt.objects.filter(pk=pk).order_by().values_list("lease_generation"), uuid.UUID
+)
+_LOCKED_MARK = Prepared(
+    lambda pk: AuditWatermark.objects.select_for_update(no_key=True).filter(pk=pk).order_by(),
+    uuid.UUID,
+)
+
+
 def _lock_watermark(run_id: uuid.UUID) -> AuditWatermark:
-    rows = AuditWatermark.objects.select_for_update(no_key=True).filter(pk=run_id)
-    mark = rows.first()
+    mark = _LOCKED_MARK.first(run_id)
     if mark is None:
         AuditWatermark.objects.bulk_create([AuditWatermark(run_id=run_id)], ignore_conflicts=True)
-        mark = rows.get()
+        (mark,) = _LOCKED_MARK(run_id)
     return mark
 
 
@@ -247,7 +255,7 @@ def _advance(mark: AuditWatermark, grant: IngestGrant, new: list[AuditEntryIn]) 
     mark.last_at = max(times) if mark.last_at is None else max(mark.last_at, *times)
     mark.last_seq, mark.last_hash = new[-1].seq, new[-1].hash
     mark.seal = seal_position(mark.run_id, mark.last_seq, mark.last_hash)
-    mark.save()
+    update_row(mark)
 
 
 def _copy(grant: IngestGrant, entries: list[AuditEntryIn]) -> None:
@@ -274,10 +282,15 @@ def _copy(grant: IngestGrant, entries: list[AuditEntryIn]) -> None:
         copy_rows("local_access_fsauditevent", _COLUMNS, _TYPES, rows)
 
 
+_EXTEND_LEASE = """
+UPDATE attempts_attempt SET lease_expires_at = %s WHERE id = %s AND status = ANY(%s)
+"""
+
+
 def _note_on_attempt(attempt_id: uuid.UUID, denied: int) -> None:
     """Extend the lease and count denials, so that no list has to count the audit log."""
     lease = timezone.now() + timedelta(seconds=LEASE_S)
-    Attempt.objects.filter(pk=attempt_id, status__in=LIVE_STATUSES).update(lease_expires_at=lease)
+    fetch(_EXTEND_LEASE, [lease, attempt_id, list(LIVE_STATUSES)])
     if not denied:
         return
     Attempt.objects.filter(pk=attempt_id).update(denied_count=F("denied_count") + denied)

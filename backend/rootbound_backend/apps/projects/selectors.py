@@ -10,6 +10,7 @@ from rootbound_backend.apps.projects.models import Project
 from rootbound_backend.apps.tasks.models import TaskStatus
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.problems import not_found
+from rootbound_backend.statements import Prepared
 
 __all__ = ["get_project", "owns_project", "projects_of"]
 
@@ -39,4 +40,13 @@ def get_project(*, user: User, project_id: uuid.UUID) -> Project:
 
 def owns_project(*, user: User, project_id: uuid.UUID) -> bool:
     """Return whether a project exists and belongs to the user."""
-    return Project.objects.filter(pk=project_id, owner=user).exists()
+    return bool(_OWN(project_id, user.pk))
+
+
+_OWN = Prepared(
+    lambda pk, owner_id: (
+        Project.objects.filter(pk=pk, owner_id=owner_id).order_by().values_list("pk")
+    ),
+    uuid.UUID,
+    uuid.UUID,
+)

@@ -15,10 +15,11 @@ from rootbound_backend.apps.attempts.transitions import apply_task_transition, t
 from rootbound_backend.apps.projects.models import Project
 from rootbound_backend.apps.projects.services import discard_with, refuse_while_live
 from rootbound_backend.apps.tasks.models import Task
-from rootbound_backend.apps.tasks.selectors import dependants, get_task
+from rootbound_backend.apps.tasks.selectors import dependants, get_task, tasks_with_details
 from rootbound_backend.apps.tasks.versions import refuse_stale
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.problems import InvalidInput, Problem, not_found
+from rootbound_backend.statements import Prepared, insert_row
 
 __all__ = ["create_task", "cycle_in", "delete_task", "insert_task", "lock_project", "update_task"]
 
@@ -31,12 +32,19 @@ def lock_project(*, user: User, project_id: uuid.UUID) -> Project:
     Problem
         404.
     """
-    project = (
-        Project.objects.select_for_update(no_key=True).filter(pk=project_id, owner=user).first()
-    )
+    project = _LOCKED_PROJECT.first(project_id, user.pk)
     if project is None:
         raise not_found("project")
     return project
+
+
+_LOCKED_PROJECT = Prepared(
+    lambda pk, owner_id: (
+        Project.objects.select_for_update(no_key=True).filter(pk=pk, owner_id=owner_id).order_by()
+    ),
+    uuid.UUID,
+    uuid.UUID,
+)
 
 
 def create_task(*, user: User, project_id: uuid.UUID, fields: dict[str, Any]) -> Task:
@@ -59,7 +67,7 @@ def create_task(*, user: User, project_id: uuid.UUID, fields: dict[str, Any]) ->
     with transaction.atomic():
         project = lock_project(user=user, project_id=project_id)
         task = insert_task(user=user, project=project, fields=fields)
-    return get_task(user=user, task_id=task.pk)
+    return tasks_with_details([task])[0]
 
 
 def insert_task(*, user: User, project: Project, fields: dict[str, Any]) -> Task:
@@ -75,7 +83,7 @@ def insert_task(*, user: User, project: Project, fields: dict[str, Any]) -> Task
     task = Task(project=project, **values)
     task.dependencies = _checked_dependencies(task, dependencies)
     _check_agent(user, task.assigned_agent_id)
-    task.save()
+    insert_row(task)
     announce_project(project.pk)
     return task
 
