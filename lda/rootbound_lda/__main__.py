@@ -199,6 +199,8 @@ def main() -> int:
     try:
         config = load(os.environ)
         os.umask(0o077)
+        # Files, outbox and records have threads beside the loop, for which it would wait 5 ms.
+        sys.setswitchinterval(0.0005)
         asyncio.run(serve(config, keys))
     except (BackendAddressError, ConfigError, OutboxUnavailable) as error:
         sys.stderr.write(f"rootbound-lda: {error}\n")

@@ -46,6 +46,7 @@ from .worktrees import (
     Worktree,
     add_worktree,
     commit_all,
+    make_place,
     not_taken,
     open_repository,
     resolve_base,
@@ -193,7 +194,8 @@ class Execution:
         keeper = GateKeeper(policy, runner, self.reporter, self._artifacts, payload.limits)
         judge = Judge(self.services, payload, keeper, worktree)
         if record.stage in ("new", "install"):
-            self._advance("install")
+            if "install" in dict(gates_of(payload.commands)):
+                self._advance("install")
             await judge.install()
         module = await self.services.module("worker")
         self._files = FileAccess(self.live.policy, self.audit)
@@ -265,11 +267,11 @@ class Execution:
         """Make the worktree, and the policy that confines the run to it."""
         payload, config = self.payload, self.services.config
         self._artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
-        worktree = await (self._reopen(repo) if self._resumed else self._add(repo))
+        place = config.worktrees / self.record.attempt_id
         build = partial(
             build_policy,
             run_id=self.record.run_id,
-            worktree=worktree.path,
+            worktree=place,
             repo_path=repo.path,
             git_common_dir=repo.git.common_dir,
             private_dir=self._private,
@@ -277,16 +279,23 @@ class Execution:
             network=msgspec.to_builtins(payload.network),
             limits=msgspec.to_builtins(payload.limits),
         )
-        policy = await self.live.begin(build)
+        if self._resumed:
+            worktree = await self._reopen(repo)
+            await self.live.begin(build)
+        else:
+            async with self.services.locks(repo.git.common_dir):
+                await make_place(repo, place)
+            # The policy is about folders, not about what git puts into this one.
+            worktree, _ = await asyncio.gather(self._add(repo, place), self.live.begin(build))
         self.audit = Advisor(
             self.audit,
             repo_path=repo.path,
             state_dir=config.home,
             policy=lambda: self.live.policy,
         )
-        return worktree, policy
+        return worktree, self.live.policy
 
-    async def _add(self, repo: Repository) -> Worktree:
+    async def _add(self, repo: Repository, place: Path) -> Worktree:
         """Make a fresh worktree, on the work of another attempt if this one goes on with it."""
         payload, record = self.payload, self.record
         old = await resolve_base(repo, payload.base_ref, payload.base_commit)
@@ -295,11 +304,12 @@ class Execution:
         async with self.services.locks(repo.git.common_dir):
             worktree = await add_worktree(
                 repo,
-                self.services.config.worktrees / record.attempt_id,
+                place,
                 attempt_id=record.attempt_id,
                 base=base,
                 excludes=self._private / "exclude",
                 start=payload.start_commit,
+                placed=True,
             )
             if payload.update:
                 await self._update(worktree, old[1])

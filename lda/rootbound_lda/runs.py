@@ -425,10 +425,11 @@ class RunManager:
                 merged, touched = await asyncio.gather(
                     merge(repo, plan, unsaved), is_touched(record, self._services.config)
                 )
-                if not touched:
-                    await remove_worktree(repo.git, self._services.config.worktrees / attempt)
-            record.merged = True
-            await asyncio.to_thread(self._save, record)
+                record.merged = True
+                saved = asyncio.to_thread(self._save, record)
+                place = self._services.config.worktrees / attempt
+                removed = [] if touched else [remove_worktree(repo.git, place)]
+                await asyncio.gather(saved, *removed)
             return merged
 
     async def forget(self, attempt: str) -> None:

@@ -198,6 +198,12 @@ async def check_base(repo: Repository, branch: str | None) -> str:
     return branch
 
 
+async def make_place(repo: Repository, path: Path) -> None:
+    """Make the empty folder of an attempt's worktree; what an earlier run left is taken away."""
+    await remove_worktree(repo.git, path)
+    await asyncio.to_thread(path.mkdir, mode=0o700, parents=True)
+
+
 async def add_worktree(
     repo: Repository,
     path: Path,
@@ -206,6 +212,7 @@ async def add_worktree(
     base: tuple[str, str],
     excludes: Path,
     start: str | None = None,
+    placed: bool = False,
 ) -> Worktree:
     """Make an attempt's worktree on its own branch; what an earlier run left is replaced.
 
@@ -223,9 +230,12 @@ async def add_worktree(
         File for the patterns that keep by-products out of commits; written here.
     start
         Commit to go on from, when the work of another attempt is taken up. Default the base.
+    placed
+        Whether `make_place` has just made the folder. Default false.
     """
     branch = f"attempt/{attempt_id}"
-    await remove_worktree(repo.git, path)
+    if not placed:
+        await make_place(repo, path)
     await asyncio.to_thread(_write_excludes, excludes)
     await repo.git.run(
         "worktree", "add", "--quiet", "--no-track", "--lock", "--reason", "Rootbound attempt",
