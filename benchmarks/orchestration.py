@@ -37,6 +37,11 @@ Line = tuple[str, str, str, str, bool]
 NO_GATES = {"install_cmd": "", "lint_cmd": "", "test_cmd": "true"}
 FINISH = Turn(calls=(ToolCall("finish", {"status": "done", "summary": "Done."}),))
 LATENCY_S = 2.0
+SIZES = (2, 500, 5000)
+"""Files of the repositories: next to nothing, a library, a large project.
+
+The source releases that the tests repair have 101 files (sqlparse 0.5.5) to 797 (tomlkit 0.13.3).
+"""
 
 
 def writes(name: str, slow: float = 0.0) -> list[Turn]:
@@ -214,7 +219,7 @@ def main() -> int:
         # First, so that no memory left over from others is counted as free.
         lines += side_by_side(live, 10)
         lines += to_running(live, 5 if quick else 20)
-        for files in (2, 5000):
+        for files in SIZES:
             lines += own_cost(live, 3 if quick else 10, files)
     machine = (
         f"{platform.machine()}, {psutil.cpu_count()} cores, Python {platform.python_version()}"
