@@ -39,6 +39,7 @@ from rootbound_backend.authentication import user_for_websocket  # noqa: E402
 from rootbound_backend.mcp.server import PATH as MCP_PATH  # noqa: E402
 from rootbound_backend.mcp.server import McpEndpoint  # noqa: E402
 from rootbound_backend.pacing import paced  # noqa: E402
+from rootbound_backend.quick_frames import quick  # noqa: E402
 from rootbound_backend.reporting import ReportsEndpoint  # noqa: E402
 from rootbound_backend.websockets import CLOSE_NOT_FOUND, run_in_db  # noqa: E402
 from rootbound_backend.whole_bodies import hand_over_whole_bodies  # noqa: E402
@@ -212,7 +213,7 @@ async def _http(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _websocket(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve a machine's LDA, which proves itself by its own token, and everybody else."""
-    await (_machine if scope["path"] == MACHINE_PATH else _sockets)(scope, receive, send)
+    await (_machine if scope["path"] == MACHINE_PATH else _sockets)(scope, receive, quick(send))
 
 
 hand_over_whole_bodies()

@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from .clients import FrameReader, Poster
 from .services import Services, event
 
 MIB = 1024 * 1024
@@ -178,15 +179,40 @@ class Watcher:
                         await self._take(socket, text)
 
     async def _take(self, socket: Any, text: Any) -> None:
-        now, events = time.time(), _FRAME.decode(text).events
-        self.seen += [one.seq for one in events]
-        self.delays += [now - one.payload.at for one in events if one.payload.at]
+        answer = self._note(time.time(), text)
         if self.slow_s:
             await asyncio.sleep(self.slow_s)
+        if answer is not None:
+            await socket.send(answer.decode())
+
+    def _note(self, now: float, text: Any) -> bytes | None:
+        """Note what a frame holds; return what to answer, if anything."""
+        events = _FRAME.decode(text).events
+        self.seen += [one.seq for one in events]
+        self.delays += [now - one.payload.at for one in events if one.payload.at]
         # Not each frame: the window is 1,000 events wide.
-        if self.acks and self.seen and self.seen[-1] - self.acked >= 100:
-            self.acked = self.seen[-1]
-            await socket.send(json.dumps({"type": "ack", "seq": self.acked}))
+        if not self.acks or not self.seen or self.seen[-1] - self.acked < 100:
+            return None
+        self.acked = self.seen[-1]
+        return json.dumps({"type": "ack", "seq": self.acked}).encode()
+
+
+class PlainWatcher(Watcher):
+    """The same over one connection that costs little; its loss is an end, not a pause."""
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        url = httpx.URL(f"{self.url}?after=0" if self.acks else self.url)
+        loop = asyncio.get_running_loop()
+        _, reader = await loop.create_connection(
+            lambda: FrameReader(url, self.headers, self._note), url.host, url.port
+        )
+        await reader.opened
+        self.ready.set()
+        try:
+            await reader.closed
+        finally:
+            reader.close()
 
 
 def through_jupyter(services: Services, attempt: str) -> Watcher:
@@ -209,16 +235,20 @@ async def watch(
     base = services.stock_url if stock else services.url
     path = f"{base}/api/attempts/{attempt}/events/" + ("tell/" if stock else "")
     socket_url = f"{base.replace('http', 'ws', 1)}/ws/attempts/{attempt}/"
-    watchers = [Watcher(socket_url, services.reader(), acks=not stock) for _ in range(viewers)]
+    reader = services.reader()
+    watchers: list[Watcher] = [
+        PlainWatcher(socket_url, reader, acks=not stock) for _ in range(viewers)
+    ]
     if odd:
         watchers = [through_jupyter(services, attempt) for _ in range(viewers)]
         watchers[0].slow_s, watchers[1].reconnect_s = 0.2, 0.5
     tasks = [asyncio.create_task(watcher.run()) for watcher in watchers]
     await asyncio.gather(*(watcher.ready.wait() for watcher in watchers))
     await asyncio.sleep(0.5)
-    began = time.time()
-    total = await _happen(services.writer(attempt), path, began, rate, int(rate * seconds))
-    posted_in = time.time() - began
+    async with Poster(path, services.writer(attempt)) as poster:
+        began = time.time()
+        total = await _happen(poster, began, rate, int(rate * seconds))
+        posted_in = time.time() - began
     deadline = time.monotonic() + (5 if stock else 60)
     want = list(range(1, total + 1))
     while any(len(one.seen) < total for one in watchers):
@@ -238,21 +268,19 @@ async def watch(
     }  # fmt: skip
 
 
-async def _happen(headers: dict[str, str], url: str, began: float, rate: int, total: int) -> int:
+async def _happen(poster: Poster, began: float, rate: int, total: int) -> int:
     """Post `total` events as they fall due; return how many it were when patience ended."""
     posted, patience = 0, began + 3 * total / rate + 10
-    async with httpx.AsyncClient(headers=headers, trust_env=False, timeout=120) as client:
-        while posted < total and time.time() < patience:
-            due = min(total, int((time.time() - began) * rate) + 1)
-            if due == posted:
-                await asyncio.sleep(max(0.0, began + posted / rate - time.time()))
-                continue
-            rows = [event(n) for n in range(posted + 1, min(due, posted + MAX_POST) + 1)]
-            for row in rows:
-                row["payload"]["at"] = began + (row["seq"] - 1) / rate
-            answer = await client.post(url, json={"lease_generation": 1, "events": rows})
-            answer.raise_for_status()
-            posted = rows[-1]["seq"]
+    while posted < total and time.time() < patience:
+        due = min(total, int((time.time() - began) * rate) + 1)
+        if due == posted:
+            await asyncio.sleep(max(0.0, began + posted / rate - time.time()))
+            continue
+        rows = [event(n) for n in range(posted + 1, min(due, posted + MAX_POST) + 1)]
+        for row in rows:
+            row["payload"]["at"] = began + (row["seq"] - 1) / rate
+        await poster.post(msgspec.json.encode({"lease_generation": 1, "events": rows}))
+        posted = rows[-1]["seq"]
     return posted
 
 
