@@ -96,26 +96,43 @@ async def first_event(services: Services) -> list[Line]:
     return lines
 
 
+VIEWING_ROUNDS = 3
+
+
 async def crowd(services: Services, rate: int, seconds: float) -> Line:
-    """A hundred viewers, and the same with a stock consumer."""
-    ours = await measures.watch(services, viewers=100, rate=rate, seconds=seconds)
-    stock = await measures.watch(services, viewers=100, rate=rate, seconds=seconds, stock=True)
+    """A hundred viewers, and the same with a stock consumer: medians of rounds in turn.
+
+    A stock consumer of 5,000 messages a second needs nearly a whole core, so a little less of it
+    makes its delays many times as long: one round is luck.
+    """
+    ours, stocks = [], []
+    for _ in range(VIEWING_ROUNDS):
+        ours.append(await measures.watch(services, viewers=100, rate=rate, seconds=seconds))
+        stocks.append(
+            await measures.watch(services, viewers=100, rate=rate, seconds=seconds, stock=True)
+        )
+    complete = min(one["complete"] for one in ours)
+    times = [stock["p50"] / own["p50"] for own, stock in zip(ours, stocks, strict=True)]
+    spread = f"{min(times):.0f} to {max(times):.0f} in {len(times)} rounds"
     return (
         f"100 viewers, {rate} events/s",
-        f"{ours['complete']:.0%} complete, {_delays(ours)}",
-        _stock(stock, ours),
+        f"{complete:.0%} complete, {_delays(*ours)}",
+        f"{_stock(stocks)}: {statistics.median(times):.0f} times ({spread})",
         "all complete, p50 at most 1/20",
-        ours["complete"] == 1 and stock["p50"] >= 20 * ours["p50"],
-    )  # fmt: skip
+        complete == 1 and statistics.median(times) >= 20,
+    )
 
 
-def _stock(stock: dict[str, Any], ours: dict[str, Any]) -> str:
-    got = f"{stock['share']:.0%} of {stock['total']:,} events posted in {stock['posted_in']:.0f} s"
-    return f"stock: {got}, {_delays(stock)}: {stock['p50'] / ours['p50']:.0f} times"
+def _stock(rounds: list[dict[str, Any]]) -> str:
+    share, total, posted = (
+        statistics.median(one[name] for one in rounds) for name in ("share", "total", "posted_in")
+    )
+    return f"stock: {share:.0%} of {total:,.0f} events posted in {posted:.0f} s, {_delays(*rounds)}"
 
 
-def _delays(got: dict[str, Any]) -> str:
-    return f"p50 {got['p50'] * 1e3:.0f} ms, p99 {got['p99'] * 1e3:.0f} ms"
+def _delays(*rounds: dict[str, Any]) -> str:
+    p50, p99 = (statistics.median(one[name] for one in rounds) * 1e3 for name in ("p50", "p99"))
+    return f"p50 {p50:.{1 if p50 < 10 else 0}f} ms, p99 {p99:.0f} ms"
 
 
 def _gaps(services: Services, during: str) -> Line:
@@ -205,7 +222,7 @@ def measured(services: Services, parts: Sequence[str], *, quick: bool) -> Iterat
         yield from asyncio.run(reading(services, 10 if quick else 100))
     if "crowd" in parts:
         for rate in (50, 1000):
-            yield asyncio.run(crowd(services, rate, 2 if quick else 10))
+            yield asyncio.run(crowd(services, rate, 2 if quick else 5))
     if "endurance" in parts:
         yield from asyncio.run(endurance(services, 6 if quick else 60))
 

@@ -59,6 +59,7 @@ class FrameReader(asyncio.Protocol):
         for state in (self.opened, self.closed):
             if not state.done():
                 state.set_exception(exc or ConnectionError("The server closed the connection."))
+                state.exception()  # whoever left meanwhile does not ask
 
     def data_received(self, data: bytes) -> None:
         """Take what is whole."""

@@ -198,18 +198,17 @@ class Watcher:
 
 
 class PlainWatcher(Watcher):
-    """The same over one connection that costs little; its loss is an end, not a pause."""
+    """The same by a client that costs little."""
 
-    async def run(self) -> None:
-        """Follow until cancelled."""
-        url = httpx.URL(f"{self.url}?after=0" if self.acks else self.url)
-        loop = asyncio.get_running_loop()
-        _, reader = await loop.create_connection(
+    async def _follow(self) -> None:
+        after = self.seen[-1] if self.seen else 0
+        url = httpx.URL(f"{self.url}?after={after}" if self.acks else self.url)
+        _, reader = await asyncio.get_running_loop().create_connection(
             lambda: FrameReader(url, self.headers, self._note), url.host, url.port
         )
-        await reader.opened
-        self.ready.set()
         try:
+            await reader.opened
+            self.ready.set()
             await reader.closed
         finally:
             reader.close()
