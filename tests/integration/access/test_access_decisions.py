@@ -14,7 +14,7 @@ import rootbound as rb
 from rootbound.testing.script import ToolCall, Turn
 from tests.support.environment import wait_for
 from tests.support.live import LiveStack, fix_calculator, rootbound
-from tests.support.repos import CALCULATOR_COMMANDS
+from tests.support.repos import CALCULATOR_COMMANDS, make_repository
 
 # A promise of a second, on a machine that may be busy with other tests.
 STOPPED_WITHIN_S = 3.0
@@ -139,6 +139,15 @@ def test_root_withdrawn_kills_what_was_started_with_it(
     assert str(outside) in roots(live)
     held.let_go()
     wait_for(lambda: log.exists() and log.stat().st_size > 300, what="the command to write")
+
+    # A project in it, and a grant for another project, take nothing from what runs, nor add to it.
+    repository = make_repository(outside / "repo")
+    facts = {"name": "inside", "repo_path": str(repository), "config": CALCULATOR_COMMANDS}
+    live.call("POST", "/api/projects/", facts)
+    live.make_project("made-meanwhile")
+    size = log.stat().st_size
+    wait_for(lambda: log.stat().st_size > size, what="the command to go on")
+    assert not any("made-meanwhile" in told["text"] for told in kinds(live, attempt, "notice"))
 
     root = roots(live)[str(outside)]
     withdrawn_at = time.time()

@@ -24,7 +24,11 @@ from rootbound_backend.apps.attempts.transitions import (
     move_locked_attempt,
     status_payload,
 )
-from rootbound_backend.apps.local_access.live_policy import granted_lists, push_if_changed
+from rootbound_backend.apps.local_access.live_policy import (
+    first_lists,
+    push_if_changed,
+    roots_to_begin_with,
+)
 from rootbound_backend.lda_client import (
     LdaRefusedError,
     LdaUnreachableError,
@@ -116,7 +120,10 @@ def _claim(attempt_id: uuid.UUID) -> tuple[Attempt | None, HandOver]:
             attempt.lease_generation += 1
         attempt.claimed_until = now + timedelta(seconds=CLAIM_S)
         attempt.waiting_for, attempt.queue_place = "", None
-        update_row(attempt, "lease_generation", "claimed_until", "waiting_for", "queue_place")
+        attempt.held_roots = roots_to_begin_with(attempt.task.project)
+        update_row(
+            attempt, "lease_generation", "claimed_until", "waiting_for", "queue_place", "held_roots"
+        )
         return attempt, HandOver.STARTED
 
 
@@ -131,7 +138,7 @@ def build_payload(attempt: Attempt) -> dict[str, Any]:
     if budget is not None:
         limits["max_cost_usd"] = budget if cap is None else min(budget, cap)
     network = project.option("network", {})
-    writable, readable = granted_lists(attempt)
+    writable, readable = first_lists(attempt)
     return {
         "version": 1,
         "run_id": str(attempt.pk),

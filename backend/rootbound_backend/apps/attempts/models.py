@@ -70,6 +70,9 @@ class Attempt(models.Model):
         Highest event of the LDA's own numbering that is stored: the watermark of ingestion.
     lease_generation
         Counts hand-overs to the LDA; reports of an older one are refused.
+    held_roots
+        The user's roots that it was handed over with, canonical paths by id; it holds those that
+        still count. A root that is granted anew has another id. None until it is claimed.
     lease_expires_at
         Until when the run counts as alive without news of it.
     claimed_until
@@ -120,6 +123,7 @@ class Attempt(models.Model):
     last_seq = models.PositiveBigIntegerField(default=0)
     last_source_seq = models.PositiveBigIntegerField(default=0)
     lease_generation = models.PositiveIntegerField(default=0)
+    held_roots = models.JSONField(null=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     claimed_until = models.DateTimeField(null=True, blank=True)
     handed_over_at = models.DateTimeField(null=True, blank=True)

@@ -118,6 +118,8 @@ class RunPolicy(models.Model):
         Grows with every change of what the run may do.
     applied_generation, applied_to
         The last one that the LDA confirmed, and which process of it that was.
+    given_roots
+        Ids of the user's roots that the run was given while it went on; see `Attempt.held_roots`.
     """
 
     attempt = models.OneToOneField(
@@ -126,6 +128,7 @@ class RunPolicy(models.Model):
     generation = models.PositiveBigIntegerField(default=0)
     applied_generation = models.PositiveBigIntegerField(default=0)
     applied_to = models.CharField(max_length=255, blank=True, default="")
+    given_roots = models.JSONField(default=list)
 
     def __str__(self) -> str:
         return f"policy {self.generation} of attempt {self.attempt_id}"

@@ -251,8 +251,9 @@ def grant_request(
         row = AccessRequest.objects.select_for_update(no_key=True).get(pk=row.pk)
         _refuse_unless_pending(row)
         _refuse_projects(attempt.task.project, granted, reads_only=row.reads_only)
+        root = None
         if scope == AccessScope.ALWAYS:
-            _grant_always(user, attempt.task.project, granted, reads_only=row.reads_only)
+            root = _grant_always(user, attempt.task.project, granted, reads_only=row.reads_only)
         others = AccessRequest.objects.filter(attempt=attempt, status=AccessStatus.PENDING)
         settled = [one for one in others.exclude(pk=row.pk) if _settles(row, granted, one)]
         for one in (row, *settled):
@@ -264,7 +265,7 @@ def grant_request(
         _tell(attempt, row, text, by=user.username)
         attempt.save(update_fields=["last_seq"])
         _touch(attempt)
-        note_change(user_id=attempt.task.project.owner_id)
+        note_change(user_id=attempt.task.project.owner_id, granted=root, asked_by=attempt.pk)
     return get_access_request(user=user, request_id=request_id)
 
 
@@ -371,19 +372,23 @@ def _refuse_projects(project: Project, granted: str, *, reads_only: bool) -> Non
             )
 
 
-def _grant_always(user: User, project: Project, granted: str, *, reads_only: bool) -> None:
+def _grant_always(
+    user: User, project: Project, granted: str, *, reads_only: bool
+) -> WritableRoot | None:
+    """Make a root, or for reading alone a readable path of the project; return the root."""
     if reads_only:
         locked = Project.objects.select_for_update().get(pk=project.pk)
         paths = [*locked.option("readable_paths", []), granted]
         locked.config = {**locked.config, "readable_paths": list(dict.fromkeys(paths))}
         locked.save(update_fields=["config"])
-        return
+        return None
     root, created = WritableRoot.objects.get_or_create(
         user=user, canonical_path=granted, defaults={"path": granted}
     )
     if not created and not root.is_enabled:
         root.is_enabled = True
         root.save(update_fields=["is_enabled"])
+    return root
 
 
 def _settles(decided: AccessRequest, granted: str, other: AccessRequest) -> bool:

@@ -2,6 +2,9 @@
 
 A change of roots or grants and the count of it are one transaction. Whoever reads the count under
 its row lock sees everything that it counts, so a higher generation never carries older lists.
+
+A run holds the roots that it began with, until one is withdrawn. A root granted later reaches the
+runs that asked for it and no others; what becomes a project later stays with those that hold it.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 from django.db import transaction
 from django.db.models import F
@@ -22,7 +26,9 @@ from rootbound_backend.apps.local_access.access_models import (
     AccessStatus,
     RunPolicy,
 )
-from rootbound_backend.apps.local_access.selectors import root_paths_of_project
+from rootbound_backend.apps.local_access.models import WritableRoot
+from rootbound_backend.apps.local_access.selectors import enabled_roots, roots_of_project
+from rootbound_backend.apps.projects.models import Project
 from rootbound_backend.lda_client import (
     LdaRefusedError,
     LdaUnreachableError,
@@ -31,11 +37,34 @@ from rootbound_backend.lda_client import (
 )
 from rootbound_backend.statements import Prepared
 
-__all__ = ["granted_lists", "note_change", "push_if_changed", "push_policy", "sweep_policies"]
+__all__ = [
+    "first_lists",
+    "granted_lists",
+    "note_change",
+    "push_if_changed",
+    "push_policy",
+    "roots_to_begin_with",
+    "sweep_policies",
+]
 
 logger = logging.getLogger(__name__)
 
 PUSH_TIMEOUT_S = 20
+
+
+def roots_to_begin_with(project: Project) -> dict[str, str]:
+    """Return the ids and paths of the roots that an attempt is to hold from its hand-over on."""
+    return {str(root.pk): root.canonical_path for root in roots_of_project(project)}
+
+
+def first_lists(attempt: Attempt) -> tuple[list[str], list[str]]:
+    """Return what an attempt may write and read as it was claimed; see :func:`granted_lists`.
+
+    What has changed since then was counted, and is told after the hand-over.
+    """
+    if attempt.held_roots is None:
+        return granted_lists(attempt)
+    return _lists(attempt, list(attempt.held_roots.values()))
 
 
 def granted_lists(attempt: Attempt) -> tuple[list[str], list[str]]:
@@ -44,12 +73,31 @@ def granted_lists(attempt: Attempt) -> tuple[list[str], list[str]]:
     Returns
     -------
     tuple of list of str
-        Writable roots: the user's, and those granted for the attempt's task. Readable paths: the
-        project's, and those granted for the task.
+        Writable roots: those of the user's that it holds, and those granted for the attempt's
+        task. Readable paths: the project's, and those granted for the task.
     """
     project = attempt.task.project
+    if attempt.held_roots is None:
+        return _lists(attempt, [root.canonical_path for root in roots_of_project(project)])
+    given = RunPolicy.objects.filter(pk=attempt.pk).values_list("given_roots", flat=True).first()
+    held = {*attempt.held_roots, *(given or [])}
+    roots = [
+        root.canonical_path
+        for root in enabled_roots(user_id=project.owner_id)
+        if str(root.pk) in held or _holds_project(root, project)
+    ]
+    return _lists(attempt, roots)
+
+
+def _holds_project(root: WritableRoot, project: Project) -> bool:
+    """Return whether a root stands for the attempt's own worktree, and opens nothing else."""
+    return PurePosixPath(project.repo_path).is_relative_to(root.canonical_path)
+
+
+def _lists(attempt: Attempt, roots: list[str]) -> tuple[list[str], list[str]]:
+    project = attempt.task.project
     granted = _GRANTED_FOR_TASK(attempt.task_id)
-    writable = [*root_paths_of_project(project)]
+    writable = [*roots]
     writable += [path for operation, path in granted if operation != AccessOperation.READ]
     readable = [str(path) for path in project.option("readable_paths", [])]
     readable += [path for operation, path in granted if operation == AccessOperation.READ]
@@ -75,8 +123,19 @@ _GRANTED_FOR_TASK: Prepared[tuple[str, str]] = Prepared(
 )
 
 
-def note_change(*, user_id: uuid.UUID) -> None:
+def note_change(
+    *, user_id: uuid.UUID, granted: WritableRoot | None = None, asked_by: uuid.UUID | None = None
+) -> None:
     """Count a change for each of the user's runs; the LDA is told after the commit.
+
+    Parameters
+    ----------
+    user_id
+        Whose runs.
+    granted
+        A root that counts from now on: the runs whose requests for writing it answers hold it.
+    asked_by
+        The attempt whose request it was granted on, if any.
 
     Needs a running transaction, the one that changes roots or grants. When it has committed and
     this returned to its caller, the LDA has it in force, unless it does not answer; then the sweep
@@ -88,8 +147,40 @@ def note_change(*, user_id: uuid.UUID) -> None:
     rows = RunPolicy.objects.filter(pk__in=ids)
     # Locked in one order, so that two changes cannot wait for each other.
     list(rows.select_for_update(no_key=True).order_by("pk").values_list("pk"))
+    if granted is not None:
+        _give(granted, ids, asked_by)
     rows.update(generation=F("generation") + 1)
     transaction.on_commit(lambda: _push_all(ids), robust=True)
+
+
+def _give(root: WritableRoot, attempt_ids: list[uuid.UUID], asked_by: uuid.UUID | None) -> None:
+    """Have those runs hold a root that asked for it, or that could write in it already."""
+    waiting = AccessRequest.objects.filter(
+        attempt_id__in=attempt_ids, status=AccessStatus.PENDING
+    ).exclude(operation=AccessOperation.READ)
+    asking = {
+        attempt_id
+        for attempt_id, folder in waiting.values_list("attempt_id", "folder")
+        if PurePosixPath(folder).is_relative_to(root.canonical_path)
+    }
+    around = [
+        other
+        for other in enabled_roots(user_id=root.user_id)
+        if PurePosixPath(root.canonical_path).is_relative_to(other.canonical_path)
+    ]
+    states = RunPolicy.objects.filter(pk__in=attempt_ids)
+    for state in states.select_related("attempt__task__project"):
+        attempt = state.attempt
+        held = {*(attempt.held_roots or {}), *state.given_roots}
+        # One around its project is its own worktree to it, and nothing of what lies beside.
+        open_by_now = any(
+            str(other.pk) in held and not _holds_project(other, attempt.task.project)
+            for other in around
+        )
+        meant = state.pk == asked_by or state.pk in asking or open_by_now
+        if meant and str(root.pk) not in held:
+            state.given_roots = [*state.given_roots, str(root.pk)]
+            state.save(update_fields=["given_roots"])
 
 
 def _push_all(attempt_ids: Iterable[uuid.UUID]) -> None:

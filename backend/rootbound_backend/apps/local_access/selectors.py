@@ -26,11 +26,13 @@ __all__ = [
     "agent_folders",
     "decompositions_of_project",
     "enabled_root_paths",
+    "enabled_roots",
     "folder_open_to_agents",
     "get_decomposition",
     "get_root",
     "root_paths_of_project",
     "roots_of",
+    "roots_of_project",
 ]
 
 
@@ -53,22 +55,30 @@ def get_root(*, user: User, root_id: uuid.UUID) -> WritableRoot:
     return root
 
 
-def enabled_root_paths(*, user_id: uuid.UUID) -> list[str]:
-    """Return the canonical paths of a user's enabled roots."""
-    return [path for (path,) in _ENABLED_ROOTS(user_id)]
+def enabled_roots(*, user_id: uuid.UUID) -> list[WritableRoot]:
+    """Return a user's enabled roots, in the order of their canonical paths."""
+    return _ENABLED_ROOTS(user_id)
 
 
-_ENABLED_ROOTS: Prepared[tuple[str]] = Prepared(
-    lambda user_id: (
-        WritableRoot.objects.filter(user_id=user_id, is_enabled=True)
-        .order_by("canonical_path")
-        .values_list("canonical_path")
+_ENABLED_ROOTS: Prepared[WritableRoot] = Prepared(
+    lambda user_id: WritableRoot.objects.filter(user_id=user_id, is_enabled=True).order_by(
+        "canonical_path"
     ),
     uuid.UUID,
 )
 
 
+def enabled_root_paths(*, user_id: uuid.UUID) -> list[str]:
+    """Return the canonical paths of a user's enabled roots."""
+    return [root.canonical_path for root in enabled_roots(user_id=user_id)]
+
+
 def root_paths_of_project(project: Project) -> list[str]:
+    """Return the canonical paths of :func:`roots_of_project`."""
+    return [root.canonical_path for root in roots_of_project(project)]
+
+
+def roots_of_project(project: Project) -> list[WritableRoot]:
     """Return the roots that a run on a project may be given.
 
     These are its owner's enabled roots, less those that touch another project's repository:
@@ -79,8 +89,9 @@ def root_paths_of_project(project: Project) -> list[str]:
     others = [PurePosixPath(path) for (path,) in _OTHER_PROJECTS(project.owner_id, project.pk)]
     return [
         root
-        for root in enabled_root_paths(user_id=project.owner_id)
-        if own.is_relative_to(root) or not any(_overlaps(root, path) for path in others)
+        for root in enabled_roots(user_id=project.owner_id)
+        if own.is_relative_to(root.canonical_path)
+        or not any(_overlaps(root.canonical_path, path) for path in others)
     ]
 
 

@@ -20,6 +20,8 @@ __all__ = ["delete_root", "grant_root", "set_root_enabled"]
 def grant_root(*, user: User, path: str) -> WritableRoot:
     """Grant a folder for writing after the LDA has looked at it.
 
+    It counts for the runs that begin from now on, and for live ones that wait for it.
+
     Parameters
     ----------
     user
@@ -39,7 +41,7 @@ def grant_root(*, user: User, path: str) -> WritableRoot:
     try:
         with transaction.atomic():
             root = WritableRoot.objects.create(user=user, path=path, canonical_path=canonical)
-            note_change(user_id=user.pk)
+            note_change(user_id=user.pk, granted=root)
             return root
     except IntegrityError as error:
         raise Problem(
@@ -79,7 +81,7 @@ def set_root_enabled(*, user: User, root_id: uuid.UUID, is_enabled: bool) -> Wri
     with transaction.atomic():
         root.is_enabled = is_enabled
         root.save(update_fields=["is_enabled"])
-        note_change(user_id=user.pk)
+        note_change(user_id=user.pk, granted=root if is_enabled else None)
         push_roots_to_kernels(user_id=user.pk)
     return root
 
