@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from .machine_settings import machine_secrets, pip_files
 from .places import home
 
 __all__ = [
@@ -114,7 +115,10 @@ def _npm() -> list[str]:
 
 
 def _npm_settings() -> Iterator[tuple[str, str]]:
-    for line in _text(_named("NPM_CONFIG_USERCONFIG", "npm_config_userconfig") or ".npmrc"):
+    own = _named("NPM_CONFIG_USERCONFIG", "npm_config_userconfig") or ".npmrc"
+    # What npm can read in a run it reads itself.
+    closed = [str(path) for path in machine_secrets() if path.name == "npmrc"]
+    for line in [line for file in (*closed, own) for line in _text(file)]:
         key, equals, value = line.partition("=")
         if line[:1] not in ("", ";", "#", "["):
             yield key.strip(), value.strip() if equals else "true"
@@ -139,12 +143,15 @@ def pip_configuration(
 ) -> Iterator[tuple[str, str, str]]:
     """Yield section, option and value of the user's files, as pip merges them; with passwords.
 
-    The system's own file is left to pip, which can read it in a run too. `environ` names other
-    files; default this process'.
+    The machine's own file is left to pip, which can read it in a run too, unless it holds a
+    password: then it is closed to runs, and counts here. `environ` names other files; default
+    this process'.
     """
-    files = [".pip/pip.conf", ".config/pip/pip.conf"]
+    closed = {str(path) for path in machine_secrets()}
+    files = [file for file in pip_files() if os.path.realpath(file) in closed]
+    files += [".pip/pip.conf", ".config/pip/pip.conf"]
     if base := environ.get("XDG_CONFIG_HOME"):
-        files[1] = f"{base}/pip/pip.conf"
+        files[-1] = f"{base}/pip/pip.conf"
     if own := environ.get("PIP_CONFIG_FILE"):
         files = [] if own == os.devnull else [*files, own]
     merged = configparser.RawConfigParser(strict=False)

@@ -41,13 +41,12 @@ _WITHHELD: Final = (
 
 
 def pip_settings(environ: Mapping[str, str] | None = None) -> dict[str, list[str]]:
-    """Return what the user has set this machine's pip to, by option; passwords included.
+    """Return what this machine's pip is set to, by option; passwords included.
 
     Parameters
     ----------
     environ
-        Default this process'. Its ``PIP_*`` come before what the user's files say. The system's
-        own file is left to pip, which can read it in the kernel too.
+        Default this process'. Its ``PIP_*`` come before what the files say.
     """
     environ = os.environ if environ is None else environ
     found: dict[str, list[str]] = {}

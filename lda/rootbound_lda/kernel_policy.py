@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .audit import AuditRule
+from .machine_settings import machine_secrets
 from .pins import Pin
 from .places import (
     DEVICES,
@@ -86,14 +87,15 @@ def build_kernel_policy(
     PolicyError
         If a root cannot be one.
     """
-    secrets = secret_paths(state_dir)
+    prefixes = [str(Path(name).parents[1]) for name in programs if name.count("/") > 2]
+    secrets = tuple(dict.fromkeys((*secret_paths(state_dir), *machine_secrets(prefixes))))
     roots, remarks = _standing_roots(writable_roots, state_dir=state_dir, secrets=secrets)
     private_home, tmp = (_private(private_dir, name) for name in ("home", "tmp"))
     watched = list(_allowed(readable_paths, secrets))
     # What a kernel could have put there must not open anything to the next one.
     fixed = [name for name in programs if not any(within(Path(name), pin.path) for pin in roots)]
     own = [*_program_places(fixed, secrets), *system_readable(secrets)]
-    etc_files, listable = etc()
+    etc_files, listable = etc(secrets)
     extra = [] if shared is None else [shared]
     return Policy(
         run_id=session_id,

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from rootbound_lda.machine_settings import machine_secrets
 from rootbound_lda.pins import Identity, identity_of
 
 DEVICES = tuple(
@@ -193,6 +194,7 @@ def secret_paths(state_dir: Path) -> tuple[Path, ...]:
     data = os.environ.get("JUPYTER_DATA_DIR", "")
     if Path(data).is_absolute():
         found.append(Path(os.path.realpath(data)) / "runtime")
+    found += machine_secrets()
     return tuple(dict.fromkeys(found))
 
 
@@ -212,13 +214,18 @@ def system_readable(secrets: tuple[Path, ...]) -> Iterator[Path]:
     # A link into /run where systemd resolves names.
     candidates.append(Path("/etc/resolv.conf"))
     here = home()
+    machine = tuple(machine_secrets())
     for candidate in candidates:
         try:
             resolved = candidate.resolve(strict=True)
         except (OSError, RuntimeError):
             continue
-        if not overlaps_any(resolved, secrets) and not within(here, resolved):
+        if within(here, resolved):
+            continue
+        if not overlaps_any(resolved, secrets):
             yield resolved
+        elif not overlaps_any(resolved, tuple(set(secrets).difference(machine))):
+            yield from without(resolved, machine)
 
 
 def _interpreters(secrets: tuple[Path, ...]) -> Iterator[Path]:
@@ -253,25 +260,41 @@ def program_places(folder: Path, secrets: tuple[Path, ...], here: Path) -> Itera
         yield prefix
 
 
-def etc() -> tuple[list[Path], tuple[Path, ...]]:
+def without(folder: Path, secrets: tuple[Path, ...]) -> Iterator[Path]:
+    """Yield what a folder holds but for some places in it; links are left out.
+
+    Landlock cannot take a file out of a readable folder, so what lies beside it is named.
+    """
+    if not overlaps_any(folder, secrets):
+        yield folder
+    elif folder not in secrets:
+        for entry in _entries(folder):
+            yield from without(entry, secrets)
+
+
+def etc(secrets: tuple[Path, ...] = ()) -> tuple[list[Path], tuple[Path, ...]]:
     """Return what is readable of /etc, and what can only be listed.
 
-    Landlock cannot take a file out of a readable folder. Where the user could read secrets in
-    /etc (root can), each entry is named instead and the secrets are left out.
+    Where the user could read secrets in /etc (root can, and so can everybody who is told an index
+    with its password), each entry is named instead and the secrets are left out.
     """
     folder = Path("/etc")
-    if not os.access(folder / "shadow", os.R_OK):
+    named = tuple(secret for secret in secrets if within(secret, folder))
+    closed = os.access(folder / "shadow", os.R_OK)
+    if not closed and not named:
         return [folder], ()
     files: list[Path] = []
     listable = [folder]
     for entry in _entries(folder):
-        if entry.name in _ETC_SECRETS:
+        if closed and entry.name in _ETC_SECRETS:
             continue
-        if entry.name in ("ssl", "ssh", "pki"):
+        if closed and entry.name in ("ssl", "ssh", "pki"):
             listable.append(entry)
             files += [inner for inner in _entries(entry) if not _is_private(inner)]
         else:
-            files.append(entry)
+            if entry not in named and overlaps_any(entry, named):
+                listable.append(entry)
+            files += without(entry, named)
     return files, tuple(listable)
 
 

@@ -365,7 +365,7 @@ def build_policy(
     watched = [common, *(_readable(path, secrets) for path in readable_paths)]
     readable = [*watched, *_named_readable(secrets), *system_readable(secrets)]
     others = [pin for pin in roots if first_met(pin.path, [repository]) is None]
-    etc_files, listable = etc()
+    etc_files, listable = etc(secrets)
     return Policy(
         run_id=run_id,
         worktree=tree,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rootbound_lda.audit import AuditSink
 from rootbound_lda.downloads import is_download_variable, without_credentials
+from rootbound_lda.machine_settings import GIT_SETTINGS
 from rootbound_lda.policy import Policy
 from rootbound_lda.sandbox import _landlock
 from rootbound_lda.sandbox._bubblewrap import Wall
@@ -64,6 +65,9 @@ def base_env(policy: Policy, *, network: bool = False) -> dict[str, str]:
         "NO_COLOR": "1",
         "PYTHONUNBUFFERED": "1",
     }
+    if any(str(secret) in GIT_SETTINGS for secret in policy.secrets):
+        # git gives up where it may not read its own settings.
+        env["GIT_CONFIG_NOSYSTEM"] = "1"
     if network:
         for name, value in os.environ.items():
             wanted = name in _PASSED_NETWORK or is_download_variable(name)

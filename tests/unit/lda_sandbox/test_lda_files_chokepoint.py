@@ -63,6 +63,8 @@ ALLOWED = {
 # Single calls in modules that may not do so otherwise: all on the state folder.
 ALLOWED_CALLS = {
     "agent/tools.py": {"self._log.path.unlink(missing_ok=True)"},
+    # The machine's own settings, by a fixed list: whether they hold a password.
+    "machine_settings.py": {"open(path, 'rb')"},
     # The user's own configuration of pip and npm, by its known names or the LDA's variables; and
     # what is said of it, in a home that was just emptied and in which nothing is alive.
     "downloads.py": {
