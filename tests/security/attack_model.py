@@ -66,6 +66,8 @@ class Attack:
         Process limits of the policy; without enforcement there are none.
     services
         Whether the local servers are up.
+    shares
+        Whether another program has a message queue, a semaphore and memory of System V.
     twice
         Whether to be run under each implementation of the supervisor.
     timeout_s
@@ -81,6 +83,7 @@ class Attack:
     root_only: bool = False
     limits: dict[str, int] = field(default_factory=dict)
     services: bool = False
+    shares: bool = False
     twice: bool = False
     timeout_s: float = 20.0
     max_output: int = 1 << 20

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -147,6 +149,30 @@ class World:
         udp.bind(("127.0.0.1", 0))
         self._listen_at_port("udp", udp)
 
+    def share(self) -> None:
+        """Have what another program of this user shares by number: all who know it may use it."""
+        libc = ctypes.CDLL(None)
+        self.addresses["queue"] = libc.msgget(0, 0o600)
+        message = struct.pack("@l", 1) + SECRET.encode()
+        libc.msgsnd(self.addresses["queue"], message, len(SECRET), 0)
+        self.addresses["semaphore"] = libc.semget(0, 1, 0o600)
+        self.addresses["memory"] = libc.shmget(0, 4096, 0o600)
+
+    def shared(self, what: str) -> bool:
+        """Whether it is still there: the queue, the semaphore or the memory."""
+        libc, facts = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+        ask = {"queue": libc.msgctl, "memory": libc.shmctl}.get(what)
+        number = self.addresses[what]
+        if ask is None:
+            return bool(libc.semctl(number, 0, 12) >= 0)
+        return bool(ask(number, 2, facts) >= 0)
+
+    def _unshare(self) -> None:
+        libc = ctypes.CDLL(None)
+        libc.msgctl(self.addresses["queue"], 0, None)
+        libc.semctl(self.addresses["semaphore"], 0, 0)
+        libc.shmctl(self.addresses["memory"], 0, None)
+
     def _listen_at_port(self, name: str, server: socket.socket) -> None:
         self.addresses[name] = server.getsockname()[1]
         self._listen(server, name)
@@ -162,6 +188,8 @@ class World:
             # Closing alone would leave the thread waiting.
             server.shutdown(socket.SHUT_RDWR) if server.type & 0xF != socket.SOCK_DGRAM else None
             server.close()
+        if self.attack.shares:
+            self._unshare()
         self.victim_process.kill()
         self.victim_process.wait()
         shutil.rmtree(self.base, ignore_errors=True)
@@ -218,4 +246,6 @@ def make_world(folder: Path, attack: Attack) -> World:
     world = World(base, attack, policy, process, before)
     if attack.services:
         world.serve(folder)
+    if attack.shares:
+        world.share()
     return world

@@ -60,6 +60,10 @@ def _of_victim(tail: str) -> Evidence:
     return denied("READ", lambda world: f"/proc/{world.victim_process.pid}/{tail}")
 
 
+def _taken(what: str) -> Effect:
+    return Effect(f"another program's {what} is gone", lambda world: not world.shared(what))
+
+
 def _call(name: str, code: str, words: str, *, root_only: bool = False) -> Attack:
     """A call that must not reach the kernel: any other answer than a refusal says that it did."""
     body = f"""
@@ -188,6 +192,13 @@ print('RAN')
     _process(name="schedule_of_another", code="os.sched_setscheduler(A['pid'], os.SCHED_BATCH, os.sched_param(0))", effect=Effect("another process is scheduled otherwise", lambda w: os.sched_getscheduler(w.victim_process.pid) == os.SCHED_BATCH), evidence=refused("EPERM")),
     _process(name="processors_of_another", code="os.sched_setaffinity(A['pid'], os.sched_getaffinity(A['pid'])); print('SET')", effect=said("SET", "another process's processors are set"), evidence=refused("EPERM")),
     _process(name="disk_priority_of_another", code="sys_call('ioprio_set', 1, A['pid'], 3 << 13); print('SET')", effect=said("SET", "another process waits for the disk"), evidence=refused("EPERM")),
+    _process(name="message_of_another", code="b = ctypes.create_string_buffer(80); sys_call('msgrcv', A['queue'], b, 64, 0, 0o4000); print(b.raw[8:40].strip(bytes(1)).decode())", effect=TOLD, evidence=NO, shares=True),
+    _process(name="message_to_another", code="sys_call('msgsnd', A['queue'], struct.pack('@l', 2) + b'x', 1, 0); print('RAN')", effect=RAN, evidence=NO, shares=True),
+    _process(name="queue_of_another_removed", code="sys_call('msgctl', A['queue'], 0, None)", effect=_taken("queue"), evidence=NO, shares=True),
+    _process(name="semaphore_of_another_removed", code="sys_call('semctl', A['semaphore'], 0, 0)", effect=_taken("semaphore"), evidence=NO, shares=True),
+    _process(name="semaphore_of_another_raised", code="sys_call('semop', A['semaphore'], struct.pack('@Hhh', 0, 1, 0), 1); print('RAN')", effect=RAN, evidence=NO, shares=True),
+    _process(name="semaphore_raised_with_a_limit", code="sys_call('semtimedop', A['semaphore'], struct.pack('@Hhh', 0, 1, 0), 1, None); print('RAN')", effect=RAN, evidence=NO, shares=True),
+    _process(name="memory_of_another_removed", code="sys_call('shmctl', A['memory'], 0, None)", effect=_taken("memory"), evidence=NO, shares=True),
     _process(name="compare_with_another", code="sys_call('kcmp', os.getpid(), A['pid'], 0, 1, 1); print('RAN')", effect=RAN, evidence=refused("EPERM")),
     _process(name="pages_of_another", code="sys_call('move_pages', A['pid'], 0, None, None, None, 0); print('RAN')", effect=RAN, evidence=refused("EPERM")),
     _process(name="become_somebody_else", code="os.setgroups([]) if os.getuid() else None; os.setresuid(1, 1, 1); print('RAN')", effect=Effect("the command runs as another user", RAN.happened), evidence=refused("EPERM"), root_only=True),

@@ -59,7 +59,10 @@ _REFUSED = (
     "quotactl_fd", "swapon", "swapoff", "acct", "reboot", "kexec_load", "kexec_file_load",
     "init_module", "finit_module", "delete_module", "sethostname", "setdomainname", "iopl",
     "ioperm", "settimeofday", "clock_settime", "adjtimex", "clock_adjtime", "vhangup", "syslog",
-    "lookup_dcookie", "uselib", "mq_open", "mq_unlink", "shmget", "shmat", "semget", "msgget",
+    "lookup_dcookie", "uselib", "mq_open", "mq_unlink",
+    # What is shared by number, which can be guessed: it need not be got before it is used.
+    "shmget", "shmat", "shmctl", "semget", "semop", "semtimedop", "semctl", "msgget", "msgsnd",
+    "msgrcv", "msgctl",
     "modify_ldt", "bind", "listen", "capset",
 )  # fmt: skip
 

@@ -36,7 +36,8 @@ _X86_64 = {
     "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "finit_module": 313,
     "sched_setattr": 314, "renameat2": 316, "seccomp": 317, "kexec_file_load": 320, "bpf": 321,
     "userfaultfd": 323, "shmget": 29, "shmat": 30, "semget": 64, "msgget": 68, "vhangup": 153,
-    "syslog": 103, "lookup_dcookie": 212, "capset": 126,
+    "syslog": 103, "lookup_dcookie": 212, "capset": 126, "shmctl": 31, "semop": 65, "semctl": 66,
+    "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "semtimedop": 220,
 }  # fmt: skip
 _AARCH64 = {
     "ftruncate": 46, "umask": 166, "chdir": 49, "fchdir": 50, "execve": 221, "execveat": 281,
@@ -59,6 +60,8 @@ _AARCH64 = {
     "clock_adjtime": 266, "setns": 268, "sendmmsg": 269, "process_vm_readv": 270,
     "process_vm_writev": 271, "kcmp": 272, "finit_module": 273, "sched_setattr": 274,
     "renameat2": 276, "seccomp": 277, "bpf": 280, "userfaultfd": 282, "kexec_file_load": 294,
+    "msgctl": 187, "msgrcv": 188, "msgsnd": 189, "semctl": 191, "semtimedop": 192, "semop": 193,
+    "shmctl": 195,
 }  # fmt: skip
 _COMMON = {
     "pidfd_send_signal": 424, "io_uring_setup": 425, "io_uring_enter": 426,
