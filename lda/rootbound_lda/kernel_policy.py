@@ -12,11 +12,13 @@ from .machine_settings import machine_secrets
 from .pins import Pin
 from .places import (
     DEVICES,
+    environment_parts,
     etc,
     home,
     overlaps_any,
     program_places,
     secret_paths,
+    started_from,
     system_readable,
 )
 from .policy import (
@@ -102,7 +104,7 @@ def build_kernel_policy(
         worktree=private_home,
         writable=tuple(dict.fromkeys([*(pin.path for pin in roots), *extra])),
         readable=tuple(dict.fromkeys([*watched, sockets, *own, *etc_files])),
-        protected=(),
+        protected=(*started_from(), *_environments(programs)),
         private_home=private_home,
         private_tmp=tmp,
         network=NetworkRule(agent=network, install=network),
@@ -132,6 +134,14 @@ def _allowed(paths: Sequence[str], secrets: tuple[Path, ...]) -> Iterator[Path]:
     for path in paths:
         with suppress(PolicyError):
             yield _readable(path, secrets)
+
+
+def _environments(programs: Sequence[str]) -> Iterator[Path]:
+    """Yield the environments that kernels outside of a sandbox are started from as well."""
+    for text in programs:
+        prefix = (Path(text) if Path(text).is_dir() else Path(text).parent).parent
+        if any((prefix / mark).exists() for mark in ("pyvenv.cfg", "conda-meta")):
+            yield from environment_parts(prefix)
 
 
 def _program_places(programs: Sequence[str], secrets: tuple[Path, ...]) -> Iterator[Path]:

@@ -61,6 +61,12 @@ HOME_SECRETS = (
 )  # fmt: skip
 """Beneath a home folder: neither readable nor writable to a run, whatever is granted."""
 
+_STARTED = (
+    ".ipython", ".local/share/jupyter", ".local/lib", ".config/autostart", ".config/systemd",
+    ".config/environment.d", ".local/share/systemd",
+)  # fmt: skip
+_STARTED_VARIABLES = ("JUPYTER_DATA_DIR", "IPYTHONDIR", "PYTHONUSERBASE")
+
 _SECRET_VARIABLES = (
     "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "XDG_RUNTIME_DIR", "GNUPGHOME", "KUBECONFIG",
     "DOCKER_CONFIG", "CLOUDSDK_CONFIG", "GH_CONFIG_DIR", "AZURE_CONFIG_DIR",
@@ -201,6 +207,30 @@ def secret_paths(state_dir: Path) -> tuple[Path, ...]:
 def present_secrets(state_dir: Path) -> list[str]:
     """Return those places of secrets that exist on this machine, for people to see."""
     return sorted({str(path) for path in secret_paths(state_dir) if os.path.lexists(path)})
+
+
+def started_from() -> tuple[Path, ...]:
+    """Return where code lies that runs as the user by itself, outside of any sandbox.
+
+    Rootbound's own environment, from which its enforcer and mostly Jupyter are started; Jupyter's
+    kernels and extensions, IPython's startup files, the user's own packages, what a session starts.
+    No run writes there, whatever root it lies in.
+    """
+    here = home()
+    found = [Path(__file__).resolve().parents[1]]
+    found += [*environment_parts(Path(sys.prefix)), *environment_parts(Path(sys.base_prefix))]
+    found += [Path(os.path.realpath(here / name)) for name in _STARTED]
+    for variable in _STARTED_VARIABLES:
+        value = os.environ.get(variable, "")
+        if value.startswith("/"):
+            found.append(Path(os.path.realpath(value)))
+    return tuple(dict.fromkeys(path for path in found if path not in (Path("/"), here)))
+
+
+def environment_parts(prefix: Path) -> Iterator[Path]:
+    """Yield what a Python environment runs, beside which a project of the user's may lie."""
+    for name in ("bin", "lib", "lib64", "etc", "share", "pyvenv.cfg", "conda-meta"):
+        yield Path(os.path.realpath(prefix / name))
 
 
 def system_readable(secrets: tuple[Path, ...]) -> Iterator[Path]:

@@ -25,6 +25,7 @@ from rootbound_lda.places import (
     home,
     overlaps,
     secret_paths,
+    started_from,
     system_readable,
     within,
 )
@@ -277,6 +278,12 @@ def canonical_root(path: str, *, state_dir: Path, secrets: tuple[Path, ...] | No
             f"“{path}” is shared by all programs for temporary files; choose a folder inside it.",
         )
     _refuse_git(path, resolved)
+    if any(within(resolved, place) for place in started_from()):
+        raise RootRefused(
+            "root-protected",
+            f"“{path}” holds programs that run as you by themselves, such as Rootbound's own or "
+            "Jupyter's kernels; choose another folder.",
+        )
     secret = first_met(resolved, secret_paths(state_dir) if secrets is None else secrets)
     if secret is not None:
         raise RootRefused(
@@ -371,7 +378,7 @@ def build_policy(
         worktree=tree,
         writable=tuple(dict.fromkeys([tree, *(pin.path for pin in others)])),
         readable=tuple(dict.fromkeys([*readable, *etc_files])),
-        protected=(tree / ".git", common),
+        protected=(tree / ".git", common, *started_from()),
         private_home=private_home,
         private_tmp=tmp,
         network=NetworkRule(

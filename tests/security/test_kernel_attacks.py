@@ -96,6 +96,25 @@ ATTACKS: dict[str, tuple[str, str, str | None]] = {
         "EACCES ENOENT", "{terminal}",
     ),
     "kill_the_lda": ("os.kill(A['lda'], 9)", "EPERM ESRCH", None),
+    # What starts a kernel outside of the sandbox lies in a root: it could carry code out of it.
+    "startup_in_the_environment": (
+        "open(A['environment'] + '/lib/python3.11/site-packages/x.pth', 'w')", "EACCES",
+        "{environment}/lib/python3.11/site-packages/x.pth",
+    ),
+    "interpreter_of_the_environment": (
+        "os.unlink(A['environment'] + '/bin/python')", "EACCES", "{environment}/bin/python",
+    ),
+    "environment_moved_away": (
+        "os.rename(A['environment'], A['root'] + '/gone')", "EACCES", "{environment}",
+    ),
+    "environment_by_a_link": (
+        "os.symlink('venv/lib', A['root'] + '/l'); open(A['root'] + '/l/x.pth', 'w')", "EACCES",
+        "{environment}/lib/x.pth",
+    ),
+    "startup_of_ipython": (
+        "open(A['ipython'] + '/profile_default/startup/x.py', 'w')", "EACCES",
+        "{ipython}/profile_default/startup/x.py",
+    ),
     "schedule_of_another": (
         "os.sched_setscheduler(os.getppid(), os.SCHED_OTHER, os.sched_param(0))", "EPERM", None,
     ),
@@ -117,14 +136,17 @@ class World:
     """A kernel's folders, a neighbour's, and services that must not be reached."""
 
     def __init__(self, base: Path) -> None:
-        for part in ("home", "root", "outside", "runtime", "state/secrets", "state/run/k/own",
-                     "state/run/k/neighbour", "state/kernels/1"):  # fmt: skip
+        for part in ("home", "root/venv/bin", "root/venv/lib/python3.11/site-packages",
+                     "root/ipython/profile_default/startup", "outside", "runtime", "state/secrets",
+                     "state/run/k/own", "state/run/k/neighbour", "state/kernels/1"):  # fmt: skip
             (base / part).mkdir(parents=True)
         self.base = base
         self.own, self.neighbour = base / "state/run/k/own", base / "state/run/k/neighbour"
         for folder in (self.own, self.neighbour):
             (folder / "connection.json").write_text('{"key": "secret"}')
             (folder / "startup.py").write_text("")
+        (base / "root/venv/pyvenv.cfg").write_text("")
+        (base / "root/venv/bin/python").symlink_to(sys.executable)
         (base / "runtime/kernel-1.json").write_text('{"key": "secret"}')
         (base / "state/secrets/django.key").write_text("secret")
         self.hits: list[str] = []
@@ -144,7 +166,8 @@ class World:
             "outside": str(base / "outside"), "service": str(base / "outside/service"),
             "runtime": str(base / "runtime"), "secrets": str(base / "state/secrets"),
             "abstract": self.abstract, "lda": os.getpid(), "port": tcp.getsockname()[1],
-            "terminal": os.ttyname(self._slave),
+            "terminal": os.ttyname(self._slave), "environment": str(base / "root/venv"),
+            "ipython": str(base / "root/ipython"),
         }  # fmt: skip
 
     def _serve(self, server: socket.socket, name: str) -> None:
@@ -178,6 +201,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         made = World(Path(folder).resolve())
         monkeypatch.setenv("HOME", str(made.base / "home"))
         monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(made.base / "runtime"))
+        monkeypatch.setenv("IPYTHONDIR", str(made.base / "root/ipython"))
         GRANTED.grant(made.base / "root")
         yield made
         made.close()
@@ -191,8 +215,8 @@ async def runs(world: World, bubblewrap: str, sink: MemorySink) -> AsyncIterator
     policy = build_kernel_policy(
         session_id="s", private_dir=world.base / "state/kernels/1", sockets=world.own,
         state_dir=world.base / "state", writable_roots=[str(world.base / "root")],
-        readable_paths=[], programs=[sys.executable], shared=None, network=False,
-        loopback=loopback, terminals=facts.wall is not None, limits={},
+        programs=[sys.executable, str(world.base / "root/venv/bin/python")], readable_paths=[],
+        shared=None, network=False, loopback=loopback, terminals=facts.wall is not None, limits={},
     )  # fmt: skip
     sandbox = Sandbox(wall=facts.wall)
     await sandbox.start()
