@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -23,13 +24,16 @@ class Relay:
     path
         Of the socket.
     base_url
-        The backend's address.
+        The backend's address; one with https is spoken to encrypted, and must prove its name.
     """
 
     def __init__(self, path: Path, base_url: str) -> None:
         parts = urlsplit(base_url)
         self._path = path
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        # What passes holds the kernel's token: never plain where it was meant to be encrypted.
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._host = parts.hostname or "127.0.0.1"
+        self._port = parts.port or (443 if self._tls else 80)
         self._open: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -58,7 +62,7 @@ class Relay:
         self._open.add(task)
         far: asyncio.StreamWriter | None = None
         try:
-            back, far = await asyncio.open_connection(self._host, self._port)
+            back, far = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
             await asyncio.gather(_pump(reader, far), _pump(back, writer))
         except OSError:
             pass  # one end broke off; the other one sees the same
@@ -74,4 +78,7 @@ async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
         target.write(data)
         await target.drain()
     with suppress(OSError, RuntimeError):
-        target.write_eof()
+        if target.can_write_eof():
+            target.write_eof()
+        else:
+            target.close()  # TLS knows no half of an end

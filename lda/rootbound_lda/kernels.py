@@ -337,7 +337,7 @@ class KernelHost:
         # No kernel outlives this process, so the disk is not waited for.
         write_atomic(folder / CONNECTION, json.dumps(connection).encode(), durable=False)
         write_atomic(folder / TOKEN, request.api_token.encode(), durable=False)
-        async with Relay(folder / DOOR, request.ingest.base_url):
+        async with Relay(folder / DOOR, self._backend_of(request)):
             remarks = list(session.policy.remarks)
             start = folder_to_start_in(request.cwd, session.policy)
             if request.cwd and start == session.policy.private_home:
@@ -356,6 +356,15 @@ class KernelHost:
                 kernel.cancel()
                 listening.cancel()
                 await asyncio.wait({kernel, listening})
+
+    def _backend_of(self, request: KernelRequest) -> str:
+        """Return the backend's address as this machine knows it.
+
+        The request names it as its sender does: on another machine that is somebody else's port,
+        who would be told the kernel's token.
+        """
+        backends = self._services.backends
+        return request.ingest.base_url if backends is None else backends.url
 
     async def _run(self, session: _Session, writer: asyncio.StreamWriter) -> None:
         """Run the kernel to its end and say how that was."""
