@@ -59,6 +59,18 @@ class WebSocketRefused(Exception):  # noqa: N818
         self.status = status
 
 
+def _stays_here(aiohttp: Any) -> Any:
+    """Return what has no request go where an answer points to; a WebSocket's handshake would."""
+
+    async def refuse(_session: Any, _context: Any, facts: Any) -> None:
+        facts.response.close()
+        raise WebSocketRefused(facts.response.status)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(refuse)
+    return trace
+
+
 class BackendConnection:
     """A pool of connections to one backend.
 
@@ -108,6 +120,7 @@ class BackendConnection:
                     max_field_size=_MAX_HEADER_BYTES,
                     # A proxy may stand before another machine, never before a socket.
                     trust_env=self.is_remote and not is_loopback(self.address),
+                    trace_configs=[_stays_here(aiohttp)] if self.is_remote else None,
                 )
             return self._session
 
