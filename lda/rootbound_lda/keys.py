@@ -13,8 +13,23 @@ REPLAY_KEY: Final = "replay"
 _NAME = re.compile(r"^[A-Z][A-Z0-9_]{0,63}_API_KEY$")
 
 
+_handed_out: Final[set[str]] = set()
+"""The keys that this process has used: what must be in no sentence of ours."""
+
+
 class KeyMissing(Exception):  # noqa: N818 - it reads as what it says
     """There is no key of that name; the text says how to set one."""
+
+
+def without_keys(text: str) -> str:
+    """Return a text without the keys that were handed out.
+
+    What a vendor answers, or a proxy before it, may quote the request with its key; so may a
+    library that could not send it.
+    """
+    for key in _handed_out:
+        text = text.replace(key, "[key]")
+    return text
 
 
 class Keys:
@@ -60,7 +75,7 @@ class Keys:
         Raises
         ------
         KeyMissing
-            When neither the environment nor the keyring has it.
+            When neither the environment nor the keyring has it, or what they have cannot be sent.
         """
         wanted = name or f"{provider}_API_KEY"
         if not _NAME.match(wanted):
@@ -74,6 +89,12 @@ class Keys:
                 f"There is no key {wanted}: set the environment variable {wanted} before "
                 f"`rootbound up`, or store it with `rootbound keys set {wanted}`."
             )
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise KeyMissing(
+                f"The key {wanted} holds a space, a line break or a letter that no key has; copy "
+                f"it again and store it with `rootbound keys set {wanted}`."
+            )
+        _handed_out.add(key)
         return key
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic_ai import exceptions as vendor
 
+from ..keys import without_keys
 from ..wire import AgentConfig, Failure
 
 MAX_ATTEMPTS: Final = 4
@@ -110,5 +111,5 @@ def _is_auth(error: Exception, code: str, text: str) -> bool:
 
 
 def _first_line(text: str) -> str:
-    line = text.strip().splitlines()[0] if text.strip() else "no reason given"
+    line = without_keys(text).strip().splitlines()[0] if text.strip() else "no reason given"
     return line[:300]

@@ -31,6 +31,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.tools import ToolDefinition
 
+from ..keys import without_keys
 from ..reports import MAX_TEXT, Reporter
 from ..wire import AgentConfig, Limits, Retry, ToolCall, ToolResult, Usage
 from .faults import AgentStopped, understand
@@ -290,7 +291,8 @@ class AgentLoop:
                 delay = fault.delay(attempt)
                 if delay is None:
                     raise AgentStopped(fault.failure, fault.sentence) from error
-                self.journal.write("retry", step=step, error=repr(error), delay_s=delay)
+                told = without_keys(repr(error))
+                self.journal.write("retry", step=step, error=told, delay_s=delay)
                 self.reporter(Retry(step, fault.sentence, round(delay, 2)))
                 await asyncio.sleep(delay)
             else:

@@ -11,6 +11,7 @@ from rootbound_lda.agent.faults import AgentStopped, understand
 from rootbound_lda.agent.limits import Warnings, check
 from rootbound_lda.agent.models import open_model
 from rootbound_lda.agent.prices import UNKNOWN, FlatPrice, Meter, price_of
+from rootbound_lda.keys import KeyMissing, Keys
 from rootbound_lda.wire import AgentConfig, Limits
 
 GLM = AgentConfig(provider="GLM", model="glm-7")
@@ -115,3 +116,16 @@ def test_money_ends_a_run(price: Any, says: str) -> None:
         check(Limits(max_cost_usd=0.5), meter)
     assert stopped.value.failure == "AGENT_LIMIT_COST"
     assert says in str(stopped.value)
+
+
+def test_no_sentence_holds_a_key_that_a_vendor_or_a_library_quotes() -> None:
+    keys = Keys({"GLM_API_KEY": "sk-of-the-user", "BROKEN_API_KEY": "sk-of-the\nuser"})
+    key = keys.resolve("GLM", None)
+    quotes = [f"no header Authorization: Bearer {key}", f"{'x' * 290} {key}"]
+    for text in quotes:
+        for error in (rejected(text), vendor.ModelServerError("m", text), ValueError(text)):
+            assert "sk-of" not in understand(error, GLM).sentence
+    # What cannot be sent as a header is quoted by the library that should, in its own way.
+    with pytest.raises(KeyMissing, match="line break") as refused:
+        keys.resolve("GLM", "BROKEN_API_KEY")
+    assert "sk-of" not in str(refused.value)
