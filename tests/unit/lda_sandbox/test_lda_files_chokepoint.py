@@ -63,6 +63,7 @@ ALLOWED = {
 # Single calls in modules that may not do so otherwise: all on the state folder.
 ALLOWED_CALLS = {
     "agent/tools.py": {"self._log.path.unlink(missing_ok=True)"},
+    "notebook_outputs.py": {"rest.remove(right)"},  # a list
     # The machine's own settings, by a fixed list: whether they hold a password.
     "machine_settings.py": {"open(path, 'rb')"},
     # The user's own configuration of pip and npm, by its known names or the LDA's variables; and
