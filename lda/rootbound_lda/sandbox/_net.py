@@ -28,6 +28,20 @@ _CMSG = struct.Struct("<Qii")
 
 Address = tuple[int, str, int, int, int]
 
+# Where clouds hand out a machine's credentials, besides the link-local addresses: Amazon (two),
+# Google and Oracle by IPv6, Alibaba, Azure, and Oracle's older one.
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        (
+            "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:c1::a9fe:a9fe",
+            "100.100.100.200", "168.63.129.16", "192.0.0.192",
+        ),
+    )
+)  # fmt: skip
+_TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48")))
+"""A network's translator takes these for the IPv4 address in their last 32 bits."""
+
 
 def parse_address(raw: bytes) -> Address:
     """Read a socket address into family, host, port, flow and scope."""
@@ -41,6 +55,17 @@ def parse_address(raw: bytes) -> Address:
         scope = int.from_bytes(raw[24:28], "little")
         return family, str(ipaddress.IPv6Address(raw[8:24])), port, flow, scope
     raise _sys.raise_errno(errno.EACCES)
+
+
+def _meant(
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the IPv4 address that an IPv6 address stands for, if it does."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if any(ip in network for network in _TRANSLATED):
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip
 
 
 def _is_ours(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
@@ -106,9 +131,7 @@ class NetBroker:
         OSError
             EACCES.
         """
-        ip: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address[1])
-        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-            ip = ip.ipv4_mapped
+        ip = _meant(ipaddress.ip_address(address[1]))
         if ip in self._resolvers and address[2] == _DNS_PORT:
             return
         refused = (
@@ -117,6 +140,7 @@ class NetBroker:
             or ip.is_unspecified
             or ip.is_multicast
             or ip.is_link_local
+            or ip in _METADATA
             or (isinstance(ip, ipaddress.IPv4Address) and int(ip) in (0xFFFFFFFF,))
             or int(ip) >> 24 == 0
             or _is_ours(ip)
