@@ -82,42 +82,45 @@ def test_a_root_for_a_new_project_reaches_no_run_and_leaves_none(
     assert told(lda, running)[-1] == ["/srv/sample"]
 
 
-def test_a_root_reaches_the_runs_that_asked_for_it(user: Any, client: Any, lda: Any) -> None:
+def decide(client: Any, attempt: Attempt, scope: str) -> None:
+    (request,) = client.get(f"/api/attempts/{attempt.pk}/access-requests/").data["results"]
+    url = f"/api/access-requests/{request['id']}/grant/"
+    assert client.post(url, {"scope": scope}, format="json").status_code == 200
+
+
+def test_a_root_reaches_the_run_on_whose_request_it_was_granted(
+    user: Any, client: Any, lda: Any
+) -> None:
     make_agent(user)
     grant(client, "/srv/sample")
     wide = grant(client, "/srv/data")
     project = make_project(user)
-    asking, silent = began(project, "Asks"), began(project, "Does not")
-    reading = began(project, "Would read")
-    for attempt, operation in ((asking, "WRITE"), (reading, "READ")):
-        rows = [denied(1, {"folder": "/srv/logs/today"}, operation)]
+    asking, waiting = began(project, "Asks"), began(project, "Asks and waits")
+    for attempt in (asking, waiting):
+        rows = [denied(1, {"folder": "/srv/logs"})]
         assert post_audit(attempt, rows).status_code == 200
 
-    logs = grant(client, "/srv/logs")
-    assert told(lda, asking)[-1] == ["/srv/data", "/srv/logs", "/srv/sample"]
-    for attempt in (silent, reading):
+    # Whoever asks may ask for anything: a root that was granted for something else is no answer.
+    other = grant(client, "/srv/logs")
+    for attempt in (asking, waiting):
         assert told(lda, attempt)[-1] == ["/srv/data", "/srv/sample"]
-    # Off and on again: to whom it was given.
-    client.patch(logs, {"is_enabled": False}, format="json")
-    assert told(lda, asking)[-1] == ["/srv/data", "/srv/sample"]
-    client.patch(logs, {"is_enabled": True}, format="json")
+    client.delete(other)
+    decide(client, asking, "always")
     assert told(lda, asking)[-1] == ["/srv/data", "/srv/logs", "/srv/sample"]
-    assert told(lda, silent)[-1] == ["/srv/data", "/srv/sample"]
+    assert told(lda, waiting)[-1] == ["/srv/data", "/srv/sample"]
+    # Off and on again: to whom it was given.
+    roots = client.get("/api/local-access/roots/").data["results"]
+    logs = next(root["id"] for root in roots if root["canonical_path"] == "/srv/logs")
+    for enabled, held in ((False, ["/srv/data"]), (True, ["/srv/data", "/srv/logs"])):
+        client.patch(f"/api/local-access/roots/{logs}/", {"is_enabled": enabled}, format="json")
+        assert told(lda, asking)[-1] == [*held, "/srv/sample"]
+    decide(client, waiting, "always")
+    assert told(lda, waiting)[-1] == ["/srv/data", "/srv/logs", "/srv/sample"]
 
-    # A narrower root in one that a run holds opens nothing, and stays when the wide one goes; so
-    # does a narrower one around the run's own project.
+    # A narrower root in one that a run holds opens nothing, and stays when the wide one goes.
     grant(client, "/srv/data/part")
     client.delete(wide)
-    assert told(lda, silent)[-1] == ["/srv/data/part", "/srv/sample"]
-
-    # Always, by the button: the asker has it and the others do not.
-    rows = [denied(1, {"folder": "/srv/tmp"})]
-    assert post_audit(silent, rows).status_code == 200
-    (request,) = client.get(f"/api/attempts/{silent.pk}/access-requests/").data["results"]
-    url = f"/api/access-requests/{request['id']}/grant/"
-    assert client.post(url, {"scope": "always"}, format="json").status_code == 200
-    assert told(lda, silent)[-1] == ["/srv/data/part", "/srv/sample", "/srv/tmp"]
-    assert "/srv/tmp" not in told(lda, asking)[-1]
+    assert told(lda, waiting)[-1] == ["/srv/data/part", "/srv/logs", "/srv/sample"]
 
 
 def test_a_root_around_the_project_is_its_worktree_alone(user: Any, client: Any, lda: Any) -> None:

@@ -4,7 +4,7 @@ A change of roots or grants and the count of it are one transaction. Whoever rea
 its row lock sees everything that it counts, so a higher generation never carries older lists.
 
 A run holds the roots that it began with, until one is withdrawn. A root granted later reaches the
-runs that asked for it and no others; what becomes a project later stays with those that hold it.
+run on whose request that was decided; what becomes a project later stays with those that hold it.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def note_change(
     user_id
         Whose runs.
     granted
-        A root that counts from now on: the runs whose requests for writing it answers hold it.
+        A root that counts from now on: for runs that begin, and those it is meant for.
     asked_by
         The attempt whose request it was granted on, if any.
 
@@ -154,15 +154,10 @@ def note_change(
 
 
 def _give(root: WritableRoot, attempt_ids: list[uuid.UUID], asked_by: uuid.UUID | None) -> None:
-    """Have those runs hold a root that asked for it, or that could write in it already."""
-    waiting = AccessRequest.objects.filter(
-        attempt_id__in=attempt_ids, status=AccessStatus.PENDING
-    ).exclude(operation=AccessOperation.READ)
-    asking = {
-        attempt_id
-        for attempt_id, folder in waiting.values_list("attempt_id", "folder")
-        if PurePosixPath(folder).is_relative_to(root.canonical_path)
-    }
+    """Have a run hold a root that was granted on its request, or that was open to it already.
+
+    That it asked is not enough: an agent may ask for anything, and wait for others' grants.
+    """
     around = [
         other
         for other in enabled_roots(user_id=root.user_id)
@@ -177,7 +172,7 @@ def _give(root: WritableRoot, attempt_ids: list[uuid.UUID], asked_by: uuid.UUID 
             str(other.pk) in held and not _holds_project(other, attempt.task.project)
             for other in around
         )
-        meant = state.pk == asked_by or state.pk in asking or open_by_now
+        meant = state.pk == asked_by or open_by_now
         if meant and str(root.pk) not in held:
             state.given_roots = [*state.given_roots, str(root.pk)]
             state.save(update_fields=["given_roots"])

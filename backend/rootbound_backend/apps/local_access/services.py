@@ -20,7 +20,7 @@ __all__ = ["delete_root", "grant_root", "set_root_enabled"]
 def grant_root(*, user: User, path: str) -> WritableRoot:
     """Grant a folder for writing after the LDA has looked at it.
 
-    It counts for the runs that begin from now on, and for live ones that wait for it.
+    It counts for runs that begin from now on; a live one gets it by the decision on its request.
 
     Parameters
     ----------
