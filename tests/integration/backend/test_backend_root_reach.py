@@ -123,6 +123,27 @@ def test_a_root_reaches_the_run_on_whose_request_it_was_granted(
     assert told(lda, waiting)[-1] == ["/srv/data/part", "/srv/logs", "/srv/sample"]
 
 
+def test_a_grant_for_a_task_is_none_for_what_became_a_project(
+    user: Any, client: Any, lda: Any
+) -> None:
+    make_agent(user)
+    grant(client, "/srv/sample")
+    first = began(make_project(user))
+    assert post_audit(first, [denied(1, {"folder": "/srv/next"})]).status_code == 200
+    decide(client, first, "task")
+    held = ["/srv/sample", "/srv/next"]
+    assert told(lda, first)[-1] == held
+    grant(client, "/srv/next")
+    facts = {"name": "Next", "repo_path": "/srv/next/repo", "config": {"test_cmd": "true"}}
+    assert client.post("/api/projects/", facts, format="json").status_code == 201
+    client.delete(grant(client, "/srv/other"))
+    assert told(lda, first)[-1] == held, "it goes on with what it has"
+    assert client.post(f"/api/attempts/{first.pk}/cancel/").status_code == 200
+    again = create_attempt(user=user, task_id=first.task_id)
+    assert hand_over_attempt(again.pk) is HandOver.STARTED
+    assert told(lda, again) == [["/srv/sample"]], "the checkout of another project is not its own"
+
+
 def test_a_root_around_the_project_is_its_worktree_alone(user: Any, client: Any, lda: Any) -> None:
     make_agent(user)
     around = grant(client, "/srv")

@@ -27,7 +27,7 @@ from rootbound_backend.apps.local_access.access_models import (
     RunPolicy,
 )
 from rootbound_backend.apps.local_access.models import WritableRoot
-from rootbound_backend.apps.local_access.selectors import enabled_roots, roots_of_project
+from rootbound_backend.apps.local_access.selectors import enabled_roots, overlaps, roots_of_project
 from rootbound_backend.apps.projects.models import Project
 from rootbound_backend.lda_client import (
     LdaRefusedError,
@@ -97,8 +97,8 @@ def _holds_project(root: WritableRoot, project: Project) -> bool:
 def _lists(attempt: Attempt, roots: list[str]) -> tuple[list[str], list[str]]:
     project = attempt.task.project
     granted = _GRANTED_FOR_TASK(attempt.task_id)
-    writable = [*roots]
-    writable += [path for operation, path in granted if operation != AccessOperation.READ]
+    for_task = [path for operation, path in granted if operation != AccessOperation.READ]
+    writable = [*roots, *_less_projects(attempt, for_task)]
     readable = [str(path) for path in project.option("readable_paths", [])]
     readable += [path for operation, path in granted if operation == AccessOperation.READ]
     # What the user pointed the agent at; inside of the project it has its own copy.
@@ -109,6 +109,21 @@ def _lists(attempt: Attempt, roots: list[str]) -> tuple[list[str], list[str]]:
         if path.startswith("/") and path != project.repo_path and not path.startswith(inside)
     ]
     return list(dict.fromkeys(writable)), list(dict.fromkeys(readable))
+
+
+def _less_projects(attempt: Attempt, folders: list[str]) -> list[str]:
+    """Leave out what had become a project by the time the attempt was made.
+
+    A folder is granted for a task when it is no project's; the task's next attempt may come later.
+    """
+    if not folders:
+        return []
+    project = attempt.task.project
+    others = Project.objects.filter(
+        owner_id=project.owner_id, created_at__lt=attempt.created_at
+    ).exclude(pk=project.pk)
+    paths = [PurePosixPath(path) for path in others.values_list("repo_path", flat=True)]
+    return [one for one in folders if not any(overlaps(one, path) for path in paths)]
 
 
 _GRANTED_FOR_TASK: Prepared[tuple[str, str]] = Prepared(

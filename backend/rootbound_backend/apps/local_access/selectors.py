@@ -30,6 +30,7 @@ __all__ = [
     "folder_open_to_agents",
     "get_decomposition",
     "get_root",
+    "overlaps",
     "root_paths_of_project",
     "roots_of",
     "roots_of_project",
@@ -91,7 +92,7 @@ def roots_of_project(project: Project) -> list[WritableRoot]:
         root
         for root in enabled_roots(user_id=project.owner_id)
         if own.is_relative_to(root.canonical_path)
-        or not any(_overlaps(root.canonical_path, path) for path in others)
+        or not any(overlaps(root.canonical_path, path) for path in others)
     ]
 
 
@@ -134,7 +135,8 @@ def folder_open_to_agents(
     return None
 
 
-def _overlaps(root: str, folder: PurePosixPath) -> bool:
+def overlaps(root: str, folder: PurePosixPath) -> bool:
+    """Return whether one of two folders holds the other."""
     return folder.is_relative_to(root) or PurePosixPath(root).is_relative_to(folder)
 
 
