@@ -20,6 +20,7 @@ SYSTEM = (
     "/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm", "/nix/store",
     "/snap", "/run/current-system",
 )  # fmt: skip
+_LISTED = (Path("/usr"), Path("/opt"))
 MACHINE = (
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run",
     "/sbin", "/sys", "/usr",
@@ -309,12 +310,16 @@ def etc(secrets: tuple[Path, ...] = ()) -> tuple[list[Path], tuple[Path, ...]]:
     with its password), each entry is named instead and the secrets are left out.
     """
     folder = Path("/etc")
+    # What can be named beside a secret can be looked for, as by `ls /usr/local`.
+    near = [secret for secret in secrets if any(within(secret, one) for one in _LISTED)]
+    above = dict.fromkeys(parent for secret in near for parent in secret.parents)
+    around = [path for path in above if any(within(path, one) for one in _LISTED)]
     named = tuple(secret for secret in secrets if within(secret, folder))
     closed = os.access(folder / "shadow", os.R_OK)
     if not closed and not named:
-        return [folder], ()
+        return [folder], tuple(around)
     files: list[Path] = []
-    listable = [folder]
+    listable = [folder, *around]
     for entry in _entries(folder):
         if closed and entry.name in _ETC_SECRETS:
             continue

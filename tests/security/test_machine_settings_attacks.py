@@ -75,6 +75,7 @@ def test_passwords_of_the_machine_are_closed_to_runs_and_kernels(tmp_path: Path)
             assert f"{path} {text.replace(chr(10), ' ')}" in output, (who, path)
         # git and pip go on; where packages come from is known, and the password is not.
         assert "GIT 0" in output, (who, output)
+        assert "LS 0" in output, (who, output)
     pip = (tmp_path / "state/runs/1/home/.config/pip/pip.conf").read_text()
     assert "index-url = https://pypi.example.org/simple" in pip
     assert "proxy = http://proxy.example.org:3128" in pip
@@ -108,7 +109,9 @@ async def reads(policy: Policy, bubblewrap: str) -> tuple[str, list[str]]:
     said = ""
     try:
         names = json.dumps([*CLOSED, *OPEN])
-        shell = 'cat /etc/pip.conf; git config --list; echo "GIT $?"'
+        shell = (
+            'cat /etc/pip.conf; git config --list; echo "GIT $?"; ls /usr/local/etc; echo "LS $?"'
+        )
         for argv in ([sys.executable, "-I", "-S", "-c", READ, names], ["sh", "-c", shell]):
             result = await runner.run(
                 argv, cwd=policy.private_home, env=base_env(policy), network=False, timeout_s=60
