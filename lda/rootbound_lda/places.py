@@ -7,6 +7,7 @@ import stat
 import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from rootbound_lda.machine_settings import machine_secrets
@@ -218,14 +219,24 @@ def started_from() -> tuple[Path, ...]:
     No run writes there, whatever root it lies in.
     """
     here = home()
-    found = [Path(__file__).resolve().parents[1]]
-    found += [*environment_parts(Path(sys.prefix)), *environment_parts(Path(sys.base_prefix))]
+    found = list(_own_programs())
     found += [Path(os.path.realpath(here / name)) for name in _STARTED]
     for variable in _STARTED_VARIABLES:
         value = os.environ.get(variable, "")
         if value.startswith("/"):
             found.append(Path(os.path.realpath(value)))
     return tuple(dict.fromkeys(path for path in found if path not in (Path("/"), here)))
+
+
+@cache
+def _own_programs() -> tuple[Path, ...]:
+    """Return what this very process was started from, which stays where it is."""
+    package = Path(__file__).resolve().parents[1]
+    return (
+        package,
+        *environment_parts(Path(sys.prefix)),
+        *environment_parts(Path(sys.base_prefix)),
+    )
 
 
 def environment_parts(prefix: Path) -> Iterator[Path]:
