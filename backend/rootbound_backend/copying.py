@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from django.conf import settings
 from django.db import connection, transaction
 from psycopg import errors, generators, pq
 from psycopg.copy import LibpqWriter
@@ -53,6 +54,21 @@ def copy_after(
     psycopg.Error
         When PostgreSQL refuses either; neither has happened then.
     """
+    try:
+        return _copy_after(statement, facts, copy, blocks, nothing)
+    except errors.InvalidSqlStatementName:
+        # After a rollback psycopg forgets what was prepared on its connection, ours included.
+        _prepared.pop(connection.connection, None)
+        return _copy_after(statement, facts, copy, blocks, nothing)
+
+
+def _copy_after(
+    statement: str,
+    facts: Mapping[str, Any],
+    copy: str,
+    blocks: Callable[[tuple[int, ...]], Iterable[bytes]],
+    nothing: bytes,
+) -> bool:
     # Only tests call this within a transaction, which has to live on after a refusal.
     nested = transaction.atomic() if connection.in_atomic_block else contextlib.nullcontext()
     with nested, connection.cursor() as wrapped:
@@ -78,6 +94,9 @@ def copy_after(
 
 def _execution(cursor: Any, statement: str, facts: Mapping[str, Any]) -> str:
     """Return what executes a statement, which is prepared if the connection does not know it."""
+    if not settings.PREPARED_STATEMENTS:
+        plain: str = cursor.mogrify(statement, facts)
+        return plain
     known = _prepared.setdefault(cursor.connection, {})
     name = known.get(statement)
     if name is None:

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import django.db
 import msgspec
 from django.db import connection
-from psycopg import DataError
 
 from rootbound_backend.problems import Problem
 
@@ -153,7 +152,9 @@ def copy_rows(
 
 @contextlib.contextmanager
 def refusing_unstorable() -> Iterator[None]:
-    """Turn PostgreSQL's refusal of a value into ours.
+    """Turn PostgreSQL's refusal of a value into ours, and psycopg's other errors into Django's.
+
+    COPY is psycopg's own: past Django, nothing would know its errors for those of a database.
 
     Raises
     ------
@@ -161,9 +162,9 @@ def refusing_unstorable() -> Iterator[None]:
         400 when PostgreSQL cannot store a value; a transaction must be rolled back.
     """
     try:
-        yield
-    # COPY is psycopg's own, other statements go through Django.
-    except (DataError, django.db.DataError) as error:
+        with connection.wrap_database_errors:
+            yield
+    except django.db.DataError as error:
         first_line = str(error).splitlines()[0] if str(error) else "unknown"
         raise Problem(
             status=400,

@@ -10,10 +10,13 @@ from importlib.metadata import version
 import pytest
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
+from django.conf import settings
 from django.core.signals import request_finished
 from django.db import close_old_connections, connection
+from redis.asyncio import Redis
 
 from rootbound_backend import asgi
+from rootbound_backend.announce import attempt_group
 from rootbound_backend.apps.attempts.models import Attempt
 from rootbound_backend.apps.attempts.transitions import apply_transition
 from rootbound_backend.apps.schedules.models import Notice
@@ -108,6 +111,13 @@ async def test_history_then_live_events_then_the_end(attempt, path):
     assert await closed_with(communicator) == 1000
 
 
+async def subscribed(group: str) -> None:
+    """Wait until Redis knows who is to hear a group's announcements: what came before is lost."""
+    async with Redis.from_url(settings.REDIS_URL) as client, asyncio.timeout(20):
+        while not await client.pubsub_channels(f"*{group}*"):
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("by", ["this process", "another process"])
 async def test_an_announcement_brings_events_at_once(attempt, path, monkeypatch, by):
     from rootbound_backend import announce, readers
@@ -122,7 +132,7 @@ async def test_an_announcement_brings_events_at_once(attempt, path, monkeypatch,
     communicator = await opened(path)
     await frame(communicator)
     await events_until(communicator, 1)
-    await asyncio.sleep(0.3)  # let the hub's subscription settle: what matters is what follows
+    await subscribed(attempt_group(attempt.pk))
     await in_thread(post_events, attempt, [event(1)])
     assert (await events_until(communicator, 2))[-1]["payload"]["delta"] == "line 1"
     await communicator.disconnect()
@@ -131,7 +141,7 @@ async def test_an_announcement_brings_events_at_once(attempt, path, monkeypatch,
 async def test_a_lost_announcement_only_costs_time(attempt, path, monkeypatch):
     from rootbound_backend import announce
 
-    monkeypatch.setattr(announce._announcer, "send", lambda group: None)
+    monkeypatch.setattr(announce._announcer, "send", lambda *_: None)
     communicator = await opened(path)
     await frame(communicator)
     await events_until(communicator, 1)

@@ -69,11 +69,13 @@ async def test_a_held_client_is_told_little(attempt, monkeypatch):
     await events_until(socket, 1000, ack=False)
     for seq in range(1101, 1160):
         await in_thread(post_events, attempt, [event(seq)])
-    told = 0
+    # The first is waited for: on a busy machine it may take longer than a silence that tells.
+    assert (await frame(socket))["type"] == "progress"
+    told = 1
     while not await socket.receive_nothing(timeout=0.5):
         assert (await frame(socket))["type"] == "progress"
         told += 1
-    assert 1 <= told <= consumers.MAX_UNHEARD_PROGRESS
+    assert told <= consumers.MAX_UNHEARD_PROGRESS
     await socket.disconnect()
 
 
@@ -207,7 +209,6 @@ async def test_boards_share_one_reader(user, monkeypatch):
         assert (await frame(socket))["type"] == "snapshot"
     assert len(readers_in_use()) == 1
     assert len(reads) == 1
-    await asyncio.sleep(0.3)  # let the subscription settle: without one nothing comes for a minute
     await in_thread(update_task, user=user, task_id=task.pk, fields={"title": "Changed"})
     for socket in sockets:
         assert (await frame(socket))["task"]["title"] == "Changed"

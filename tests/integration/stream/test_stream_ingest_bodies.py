@@ -45,7 +45,7 @@ def lines(*events: dict) -> bytes:
 
 @contextlib.contextmanager
 def to_database(notes: Path) -> Iterator[list[str]]:
-    """Fill a list with what goes to PostgreSQL meanwhile and is waited for, as libpq notes it."""
+    """Fill a list with what PostgreSQL has to plan and to execute meanwhile, as libpq notes it."""
     sent: list[str] = []
     pgconn = connection.connection.pgconn
     with notes.open("wb") as trace:
@@ -56,7 +56,11 @@ def to_database(notes: Path) -> Iterator[list[str]]:
             pgconn.untrace()
     # Of each message to the server: when, F, its length, its kind, and what it says.
     told = [one.split("\t", 1)[1] for one in notes.read_text(errors="replace").split("\tF\t")[1:]]
-    sent += [one for one in told if one.startswith(("Query", "Execute")) and "SAVEPOINT" not in one]
+    sent += [
+        one
+        for one in told
+        if one.startswith(("Query", "Parse", "Execute")) and "SAVEPOINT" not in one
+    ]
 
 
 @pytest.mark.django_db
@@ -152,7 +156,7 @@ def test_nul_and_lone_surrogates_are_replaced_in_every_shape(user, kind):
 
 
 @pytest.mark.django_db
-def test_a_batch_of_text_takes_one_way_to_the_database(user, tmp_path):
+def test_a_batch_of_text_takes_one_way_to_the_database(user, tmp_path, settings):
     attempt = make_attempt(user)
     post_events(attempt, [event(1)])
     with to_database(tmp_path / "many") as sent:
@@ -171,11 +175,38 @@ def test_a_batch_of_text_takes_one_way_to_the_database(user, tmp_path):
             few = [event(first), event(first + 1)]
             assert post_events(attempt, few).json() == {"seq": first + 1}
     assert len(sent) == 1, sent
-    assert len(stored(attempt)) == 805
+    # Behind a pooler that cannot prepare, nothing is.
+    settings.PREPARED_STATEMENTS = False
+    with to_database(tmp_path / "pooled") as sent:
+        assert post_events(attempt, [event(seq) for seq in range(806, 906)]).json() == {"seq": 905}
+    assert len(sent) == 1, sent
+    assert "EXECUTE" not in sent[0]
+    assert len(stored(attempt)) == 905
     # Where something happens besides, the attempt is loaded: still a fixed number.
     with CaptureQueriesContext(connection) as queries:
-        post_events(attempt, [event(806), status(807, "GATES")])
+        post_events(attempt, [event(906), status(907, "GATES")])
     assert len(queries) < 20
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("size", [1, 50], ids=["a few", "by COPY"])
+def test_a_database_that_does_not_answer_is_no_fault_of_ours(user, size):
+    attempt = make_attempt(user)
+    post_events(attempt, [event(1)])
+    batch = [event(seq) for seq in range(2, 2 + size)]
+    other = connection.copy()
+    with connection.cursor() as ours, other.cursor() as theirs:
+        theirs.execute("BEGIN")
+        theirs.execute("SELECT FROM attempts_attempt WHERE id = %s FOR UPDATE", [attempt.pk])
+        ours.execute("SET lock_timeout = '20ms'")
+        try:
+            answer = post_events(attempt, batch)
+        finally:
+            ours.execute("RESET lock_timeout")
+            other.close()
+    assert (answer.status_code, answer.json()["code"]) == (503, "database-unavailable")
+    assert post_events(attempt, batch).json() == {"seq": 1 + size}
+    assert len(stored(attempt)) == 1 + size
 
 
 @pytest.mark.django_db

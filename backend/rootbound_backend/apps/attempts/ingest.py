@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import msgspec
-import psycopg
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from rootbound_backend import metrics
@@ -50,7 +49,7 @@ from rootbound_backend.apps.attempts.transitions import (
 )
 from rootbound_backend.bodies import RowDecoders
 from rootbound_backend.problems import Problem
-from rootbound_backend.statements import update_row
+from rootbound_backend.statements import fetch, update_row
 from rootbound_backend.wire import decode_part, refusing_unstorable
 
 __all__ = [
@@ -305,10 +304,8 @@ def _store_few(attempt_id: uuid.UUID, batch: EventBatch, facts: dict[str, Any]) 
         "types": [event.type for event in batch.events],
         "payloads": [payload.decode() for payload in batch.payloads],
     }
-    with refusing_unstorable(), connection.cursor() as wrapped:
-        # Planned once per connection: to plan it takes longer than to execute it.
-        cursor = psycopg.Cursor(wrapped.connection)
-        rows = cursor.execute(_TAKE_FEW, facts, prepare=True).fetchall()
+    with refusing_unstorable():
+        rows = fetch(_TAKE_FEW, facts)
     if not rows:
         return False
     # Readers of this process are handed what they would have to read.
