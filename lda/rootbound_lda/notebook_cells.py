@@ -26,7 +26,7 @@ from nbdime.merging.notebooks import merge_notebooks
 
 from .agent.notebooks import parsed, text_of
 from .agent.schemas import ToolError
-from .notebook_outputs import Allowance, metadata_changes, output_changes
+from .notebook_outputs import MAX_TEXT, Allowance, metadata_changes, output_changes
 from .patches import hunks
 
 __all__ = ["answers", "cell_changes", "merged"]
@@ -56,8 +56,9 @@ def answers(path: str, old: str | None, new: str | None) -> Iterator[dict[str, A
     Yields
     ------
     dict
-        ``patch``, of the text that `agent.notebooks` makes of it; then ``notebook``, as
-        `cell_changes` returns it. Or ``note`` alone, why it cannot be compared by cell.
+        ``patch``, of the text that `agent.notebooks` makes of it, and whether it is ``truncated``;
+        then ``notebook``, as `cell_changes` returns it. Or ``note`` alone, why it cannot be
+        compared by cell.
     """
     try:
         before, after = (_State.read(path, text) for text in (old, new))
@@ -65,7 +66,8 @@ def answers(path: str, old: str | None, new: str | None) -> Iterator[dict[str, A
             before.text.splitlines(), after.text.splitlines(), f"a/{path}", f"b/{path}", lineterm=""
         )
         text = "\n".join(patch)
-        yield {"patch": f"{text}\n" if text else "(only outputs or metadata differ)\n"}
+        cut = text[:MAX_TEXT] if text else "(only outputs or metadata differ)"
+        yield {"patch": f"{cut}\n", "truncated": len(text) > MAX_TEXT}
         yield {"notebook": cell_changes(before, after)}
     except ToolError as error:
         yield {"note": str(error)}

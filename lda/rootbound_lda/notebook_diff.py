@@ -26,6 +26,9 @@ FILE_S: Final = 8.0
 TOTAL_S: Final = 20.0
 """How long all notebooks of a diff are compared, in seconds."""
 
+MAX_TOTAL: Final = 16 * 1024 * 1024
+"""Of what is said of all notebooks of a diff, in bytes; those that come then are only named."""
+
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """Of what is said of one notebook, in bytes; its own limits keep it far below."""
 
@@ -60,8 +63,8 @@ async def by_cell(git: Git, found: dict[str, Any]) -> None:
         comparer = Comparer(time.monotonic() + TOTAL_S)
         try:
             for number, file in enumerate(notebooks):
-                if number >= MAX_FILES:
-                    _note(file, f"Only the first {MAX_FILES} notebooks are compared by cell.")
+                if number >= MAX_FILES or comparer.size > MAX_TOTAL:
+                    _note(file, "Enough notebooks are compared by cell above; this one is not.")
                     continue
                 await _compare(git, found["base"], found["head"], file, comparer)
         finally:
@@ -83,7 +86,7 @@ async def _compare(
     request = {"path": file["path"], "old": old, "new": new}
     for answer in await comparer.answers(request):
         if "patch" in answer:
-            file["patch"], file["truncated"], file["by_cell"] = answer["patch"], False, True
+            file |= answer | {"by_cell": True}
         elif "notebook" in answer:
             file["notebook"] = answer["notebook"]
         else:
@@ -114,9 +117,12 @@ class Comparer:
     ----------
     until
         When all must be done, by the monotonic clock.
+    size
+        Of what it answered, in bytes.
     """
 
     until: float
+    size: int = 0
     process: asyncio.subprocess.Process | None = None
 
     async def answers(self, request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -135,7 +141,9 @@ class Comparer:
                 tell.write(json.dumps(request).encode() + b"\n")
                 await tell.drain()
                 while not found or "patch" in found[-1]:
-                    found.append(json.loads(await answer.readline()))
+                    line = await answer.readline()
+                    self.size += len(line)
+                    found.append(json.loads(line))
         except TimeoutError:
             note = f"{path} has too many changes to be compared cell by cell in time."
         except (OSError, ValueError) as error:  # it ended; its memory has a limit, too

@@ -280,6 +280,12 @@ async def test_a_notebook_too_large_to_read_is_not_said_to_be_the_same(
 
     assert "-x = 1\n+x = 2" in (await shown())["b.ipynb"]
     assert "+n = 1" in (await shown())["new.ipynb"]
+    monkeypatch.setattr(notebook_diff, "MAX_TOTAL", 10)
+    found = await diff(worktree.git, worktree.base_commit, head)
+    await by_cell(worktree.git, found)
+    first, second = (file["notebook"] for file in found["files"])
+    assert (len(first["cells"]), first["note"]) == (1, None)
+    assert (second["cells"], second["note"][:16]) == ([], "Enough notebooks")
     monkeypatch.setattr(notebook_diff, "MAX_BYTES", 4_000)
     text = (await shown())["b.ipynb"]
     assert "only outputs or metadata differ" not in text

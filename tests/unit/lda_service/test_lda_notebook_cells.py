@@ -31,7 +31,7 @@ def stored(*cells: Any, minor: int = 5, **metadata: Any) -> str:
 def compared(old: str | None, new: str | None) -> tuple[str, dict[str, Any]]:
     """Return the patch of the sources, and the cells."""
     told = list(answers("a.ipynb", old, new))
-    assert [*told[0], *told[1]] == ["patch", "notebook"]
+    assert [*told[0], *told[1]] == ["patch", "truncated", "notebook"]
     return told[0]["patch"], told[1]["notebook"]
 
 
