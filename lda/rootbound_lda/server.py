@@ -9,7 +9,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -49,7 +48,7 @@ from .runs import RunManager, RunRefused
 from .sandbox.tiers import kept
 from .services import Services
 from .wire import PlanPayload, RunPayload
-from .worktrees import RepoRefused, Repository, branches_of, check_base, open_repository
+from .worktrees import RepoRefused, branches_of, check_base, open_repository
 
 T = TypeVar("T")
 
@@ -307,7 +306,15 @@ class Api:
         wanted = await _body(request, RepoRequest)
         repo = await open_repository(wanted.path)
         branch = await check_base(repo, wanted.branch)
-        holding = await self._root_of(repo, wanted)
+        roots = present_roots(wanted.writable_roots, state_dir=self._services.config.home)
+        holding = await asyncio.to_thread(
+            lambda: next((root for root in roots if repo.path.is_relative_to(root)), None)
+        )
+        if holding is None:
+            raise RepoRefused(
+                "repo-outside-roots",
+                f"{wanted.path} is in none of the granted folders; grant it, or a folder above it.",
+            )
         return JSONResponse(
             {
                 "canonical_path": str(repo.path),
@@ -318,24 +325,13 @@ class Api:
         )
 
     async def list_branches(self, request: Request) -> Response:
-        """Say which branches a repository in a granted folder has."""
+        """Say which branches a repository in a folder has that is granted, or could be."""
         wanted = await _body(request, RepoRequest)
+        home = self._services.config.home
+        await asyncio.to_thread(canonical_root, wanted.path, state_dir=home)
         repo = await open_repository(wanted.path)
-        await self._root_of(repo, wanted)
         branches = (await branches_of(repo))[:MAX_BRANCHES]
         return JSONResponse({"checked_out": repo.default_branch, "branches": branches})
-
-    async def _root_of(self, repo: Repository, wanted: RepoRequest) -> Path:
-        roots = present_roots(wanted.writable_roots, state_dir=self._services.config.home)
-        holding = await asyncio.to_thread(
-            lambda: next((root for root in roots if repo.path.is_relative_to(root)), None)
-        )
-        if holding is None:
-            raise RepoRefused(
-                "repo-outside-roots",
-                f"{wanted.path} is in none of the granted folders; grant it, or a folder above it.",
-            )
-        return holding
 
     async def health(self, _: Request) -> Response:
         """Say what this process is and can."""

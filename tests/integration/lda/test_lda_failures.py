@@ -268,8 +268,9 @@ def test_validation_and_health(lda: Any, repo: Path) -> None:
     git(repo, "branch", "attempt/of-an-agent")
     offered = lda.call("POST", "/repos/branches", where).json()
     assert offered == {"checked_out": None, "branches": ["main"]}
-    ungranted = lda.call("POST", "/repos/branches", {**where, "writable_roots": []})
-    assert (ungranted.status_code, ungranted.json()["code"]) == (422, "repo-outside-roots")
+    for path, code in {"/": "root-is-filesystem-root", str(repo.parent): "repo-not-git"}.items():
+        refused = lda.call("POST", "/repos/branches", {"path": path})
+        assert (refused.status_code, refused.json()["code"]) == (422, code)
     unknown = lda.call("GET", "/nonsense")
     assert unknown.headers["content-type"] == "application/problem+json"
 

@@ -36,7 +36,7 @@ export function mountTaskBoard(
   options: BoardOptions = {}
 ): Dispose {
   const store = new BoardStore(source, options.projectId ?? null);
-  const { openAttempt, openAudit, work, pickFolder, isOfOneProject } = options;
+  const { openAttempt, openAudit, openGuide, work, pickFolder, isOfOneProject } = options;
   void store.open();
   return mount(
     host,
@@ -45,6 +45,7 @@ export function mountTaskBoard(
       source={source}
       openAttempt={openAttempt}
       openAudit={openAudit}
+      openGuide={openGuide}
       work={work}
       pickFolder={pickFolder}
       isOfOneProject={isOfOneProject}

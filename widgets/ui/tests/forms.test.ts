@@ -81,9 +81,13 @@ test('errors of a problem are found by the names of their fields', () => {
 });
 
 test('a refused project says at each field what is wrong, and begins there', async () => {
+  const withdrawn: string[] = [];
   let problem = refused({ name: ['Too long.'], config: { test_cmd: ['Not a command.'] } });
   await opened('New project', {
-    grantRoot: async () => undefined,
+    grantRoot: async () => 'r1',
+    withdrawRoot: async id => {
+      withdrawn.push(id);
+    },
     branches: async () => ({ checked_out: 'main', branches: ['main', 'next'] }),
     createProject: async () => {
       throw problem;
@@ -99,6 +103,7 @@ test('a refused project says at each field what is wrong, and begins there', asy
     ])
   );
   expect(banner()).toBeUndefined();
+  expect(withdrawn).toEqual(['r1']);
   const first = document.querySelector('[aria-invalid="true"]');
   await eventually(() => expect(document.activeElement).toBe(first));
 
@@ -119,6 +124,25 @@ test('a refused project says at each field what is wrong, and begins there', asy
   submit();
   await eventually(() => expect(banner()).toContain('Not now.'));
   expect(wrong()).toEqual([]);
+});
+
+test('who has no agents yet is led to the guide, which makes them', async () => {
+  const host = document.createElement('div');
+  document.body.append(host);
+  const source = new FakeSource();
+  let shown = 0;
+  unmount = mountTaskBoard(host, source, { openGuide: () => (shown += 1) });
+  await eventually(() => expect(source.taskSink).not.toBeNull());
+  (source.taskSink as TaskSink).snapshot([task('t1')]);
+  const press = (name: string): void =>
+    [...host.querySelectorAll('button')].find(one => one.textContent === name)?.click();
+  await eventually(() => expect(host.textContent).toContain('Start'));
+  source.problem = problemFrom(409, { code: 'agent-missing', detail: 'POST /api/agents/.' });
+  press('Start');
+  await eventually(() => expect(host.textContent).toContain('Getting Started makes the agents'));
+  expect(host.textContent).not.toContain('POST');
+  press('Getting Started');
+  expect(shown).toBe(1);
 });
 
 test('a refused task says at each field what is wrong', async () => {

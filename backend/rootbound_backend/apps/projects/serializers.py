@@ -174,7 +174,7 @@ class RepositoryQuerySerializer(StrictSerializer):
     """Which repository."""
 
     path = serializers.CharField(
-        max_length=1024, trim_whitespace=False, help_text="Its folder, in one that is granted."
+        max_length=1024, trim_whitespace=False, help_text="Its folder, granted or not yet."
     )
 
 

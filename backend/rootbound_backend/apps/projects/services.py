@@ -86,8 +86,8 @@ def branches_of_repository(*, user: User, repo_path: str) -> dict[str, Any]:
     Raises
     ------
     Problem
-        422 with the LDA's reason when the repository is in no granted folder or cannot be used;
-        503 when it does not answer.
+        422 with the LDA's reason when it is no repository, or in a folder that cannot be granted;
+        503 when the LDA does not answer.
     """
     return _ask_of_repository("branches", user=user, repo_path=repo_path)
 

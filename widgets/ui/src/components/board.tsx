@@ -21,6 +21,8 @@ export interface BoardHooks {
   openAttempt?: (attemptId: string) => void;
   /** Show the audit of a project. */
   openAudit?: (projectId: string) => void;
+  /** Show the guide. */
+  openGuide?: () => void;
   /** Makes projects, tasks and plans; without it the board only shows and decides. */
   work?: Work;
   /** Whether the board makes no other project. */
@@ -69,6 +71,7 @@ export function Board(props: BoardProps): JSX.Element {
           <ProblemBanner
             problem={problem}
             onStart={() => void store.startStack()}
+            onGuide={props.openGuide}
             onRetry={phase === 'ready' ? undefined : () => void store.open()}
             onDismiss={phase === 'ready' ? () => store.dismissProblem() : undefined}
           />
@@ -148,7 +151,8 @@ function whyNot(task: Task, to: TaskStatus, isBlocked: boolean, trans: Trans): s
 }
 
 /** The form that is open, if any. */
-function Forms({ store, work, pickFolder, form, setForm }: BoardProps & FormProps): JSX.Element | null {
+function Forms(props: BoardProps & FormProps): JSX.Element | null {
+  const { store, work, pickFolder, form, setForm } = props;
   const projectId = store.projectId.value;
   const close = (): void => setForm('none');
   // The plan outlives its form: closing it loses nothing.
@@ -180,7 +184,7 @@ function Forms({ store, work, pickFolder, form, setForm }: BoardProps & FormProp
     return null;
   }
   if (form === 'plan') {
-    return <Planning store={plan} onClose={close} />;
+    return <Planning store={plan} openGuide={props.openGuide} onClose={close} />;
   }
   const task = form === 'task' ? null : form;
   return (

@@ -77,11 +77,13 @@ interface ProblemBannerProps {
   onDismiss?: () => void;
   /** Starts the services, where that is possible. */
   onStart?: () => void;
+  /** Shows the guide, which makes agents. */
+  onGuide?: () => void;
 }
 
 /** The problem's own sentence; services that are starting are news, not an error. */
 export function ProblemBanner(props: ProblemBannerProps): JSX.Element {
-  const { problem, onRetry, onDismiss, onStart } = props;
+  const { problem, onRetry, onDismiss, onStart, onGuide } = props;
   const trans = useTrans();
   if (problem.needsStart && onStart) {
     const action = { label: trans.__('Start the services'), run: onStart };
@@ -102,7 +104,11 @@ export function ProblemBanner(props: ProblemBannerProps): JSX.Element {
       </Banner>
     );
   }
-  const action = onRetry ? { label: trans.__('Retry'), run: onRetry } : undefined;
+  const retry = onRetry ? { label: trans.__('Retry'), run: onRetry } : undefined;
+  const action =
+    problem.code === 'agent-missing' && onGuide
+      ? { label: trans.__('Getting Started'), run: onGuide }
+      : retry;
   return (
     <Banner tone="error" action={action} onDismiss={onDismiss}>
       {sentence(problem, trans)}

@@ -1,5 +1,5 @@
 import { type ComponentChildren, type JSX, type RefObject, type VNode, cloneElement } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 
 import type { ProblemError } from '../model/problem';
 
@@ -101,6 +101,22 @@ export function useFirstInvalid(problem: unknown): RefObject<HTMLFormElement | n
   return form;
 }
 
+/** Take the keyboard into a form that opens, and back to where it was when the form goes. */
+function useKeyboard(form: RefObject<HTMLFormElement | null>): void {
+  useLayoutEffect(() => {
+    const opened = form.current;
+    const before = document.activeElement;
+    if (opened && !opened.contains(before)) {
+      opened.querySelector<HTMLElement>('input, textarea, select')?.focus();
+    }
+    return () => {
+      if (opened?.contains(document.activeElement) && before instanceof HTMLElement) {
+        before.focus();
+      }
+    };
+  }, []);
+}
+
 interface ChooseFolderProps {
   pickFolder: (() => Promise<string | null>) | undefined;
   onChosen(path: string): void;
@@ -140,6 +156,7 @@ interface DrawerProps {
 export function Drawer(props: DrawerProps): JSX.Element {
   const { label, problem = null, children, onClose, onSubmit } = props;
   const form = useFirstInvalid(problem);
+  useKeyboard(form);
   return (
     <form
       ref={form}
@@ -156,6 +173,8 @@ export function Drawer(props: DrawerProps): JSX.Element {
         }
       }}
     >
+      {/* The form has it as its name already. */}
+      <strong aria-hidden="true">{label}</strong>
       {children}
     </form>
   );

@@ -35,5 +35,16 @@ export function attemptStatusLabel(status: AttemptStatus, trans: Trans): string 
 
 /** A problem's sentence: the front end's own in the reader's language, the server's as it came. */
 export function sentence(problem: ProblemError, trans: Trans): string {
+  if (problem.code === 'agent-missing') {
+    // The server's own is for those who write to its API.
+    return trans.__(
+      'No agent has this role yet. Getting Started makes the agents: enter a model’s key there, then test the agents’ models.'
+    );
+  }
+  if (problem.code === 'gates-missing') {
+    return trans.__(
+      'Nothing could prove the result, as the project has no commands; give it one that tests it (✎ beside its name on the board).'
+    );
+  }
   return problem.detail.includes('%') ? problem.detail : trans.__(problem.detail);
 }

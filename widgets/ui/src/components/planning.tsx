@@ -12,11 +12,12 @@ const TASK_FIELDS = ['title', 'description', 'acceptance', 'depends_on', 'priori
 
 interface PlanningProps {
   store: PlanStore;
+  openGuide?: () => void;
   onClose(): void;
 }
 
 /** A wish, the PM agent's plan of it, and the plan as the reader wants it. */
-export function Planning({ store, onClose }: PlanningProps): JSX.Element {
+export function Planning({ store, openGuide, onClose }: PlanningProps): JSX.Element {
   const trans = useTrans();
   const found = store.decomposition.value;
   const problem = store.problem.value;
@@ -46,6 +47,7 @@ export function Planning({ store, onClose }: PlanningProps): JSX.Element {
       {refused.rest && (
         <ProblemBanner
           problem={refused.rest}
+          onGuide={openGuide}
           onDismiss={() => {
             store.problem.value = null;
           }}

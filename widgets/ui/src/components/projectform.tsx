@@ -57,13 +57,15 @@ export function ProjectForm(props: ProjectFormProps): JSX.Element {
     if (project) {
       return work.updateProject(project.id, { name: form.name.trim() || project.name, ...fields });
     }
-    await work.grantRoot(path).catch((reason: unknown) => {
-      if (asProblem(reason).code !== 'root-exists') {
-        throw reason;
-      }
-    });
+    const granted = await work.grantRoot(path);
     const name = form.name.trim() || path.split('/').pop() || path;
-    return work.createProject({ name, repo_path: path, ...fields });
+    return work.createProject({ name, repo_path: path, ...fields }).catch(async (reason: unknown) => {
+      // A folder that no project came of stays as it was.
+      if (granted !== null) {
+        await work.withdrawRoot(granted).catch(() => undefined);
+      }
+      throw reason;
+    });
   };
   const submit = async (): Promise<void> => {
     setBusy(true);
@@ -97,7 +99,7 @@ export function ProjectForm(props: ProjectFormProps): JSX.Element {
   );
   const required = { required: true };
   const list = useElementId();
-  const offered = useBranches(work, path, problem);
+  const offered = useBranches(work, path);
 
   return (
     <Drawer
@@ -113,10 +115,10 @@ export function ProjectForm(props: ProjectFormProps): JSX.Element {
           <code>{project.repo_path}</code>
         </p>
       ) : (
-        <>
+        <div class="jp-rootbound-Row jp-mod-choose">
           {line(trans.__('Folder of a git repository'), 'path', trans.__('/absolute/path'), ['path', 'repo_path'], required)}
           <ChooseFolder pickFolder={pickFolder} onChosen={path => set({ path })} />
-        </>
+        </div>
       )}
       {line(trans.__('Name (default: the folder’s)'), 'name', path.split('/').pop() ?? '', ['name'])}
       {line(
@@ -161,8 +163,8 @@ export function ProjectForm(props: ProjectFormProps): JSX.Element {
 // A path is asked about when it has not been typed on for so long, in milliseconds.
 const TYPED_MS = 300;
 
-/** The branches of the repository, null while it is none, or is in no granted folder yet. */
-function useBranches(work: Work, path: string, refused: ProblemError | null): Branches | null {
+/** The branches of the repository, null while it is none. */
+function useBranches(work: Work, path: string): Branches | null {
   const [found, setFound] = useState<Branches | null>(null);
   useEffect(() => {
     let wanted = true;
@@ -180,7 +182,6 @@ function useBranches(work: Work, path: string, refused: ProblemError | null): Br
       wanted = false;
       clearTimeout(timer);
     };
-    // A form that was refused may have granted the folder on its way.
-  }, [work, path, refused]);
+  }, [work, path]);
   return found;
 }

@@ -1,3 +1,4 @@
+import { asProblem } from '../model/problem';
 import type { Attempt, Diff, Project, ReviewComment, Task } from '../model/types';
 import type {
   Branches,
@@ -18,10 +19,12 @@ import { query } from './transport';
  * Methods reject with `ProblemError`.
  */
 export interface Work {
-  grantRoot(path: string): Promise<void>;
+  /** Grant a folder; its id, or null when it was granted already. */
+  grantRoot(path: string): Promise<string | null>;
+  withdrawRoot(rootId: string): Promise<void>;
   createProject(project: NewProject): Promise<Project>;
   updateProject(projectId: string, fields: Partial<NewProject>): Promise<Project>;
-  /** The branches of a repository in a granted folder. */
+  /** The branches of a repository that is granted, or could be. */
   branches(repoPath: string): Promise<Branches>;
 
   createTask(projectId: string, fields: TaskFields): Promise<Task>;
@@ -69,8 +72,19 @@ interface Listing<T> {
 export class HttpWork implements Work {
   constructor(private readonly transport: Transport) {}
 
-  async grantRoot(path: string): Promise<void> {
-    await this.send('POST', 'api/local-access/roots/', { path });
+  async grantRoot(path: string): Promise<string | null> {
+    try {
+      return (await this.send<{ id: string }>('POST', 'api/local-access/roots/', { path })).id;
+    } catch (reason) {
+      if (asProblem(reason).code === 'root-exists') {
+        return null;
+      }
+      throw reason;
+    }
+  }
+
+  async withdrawRoot(rootId: string): Promise<void> {
+    await this.send('DELETE', `api/local-access/roots/${rootId}/`);
   }
 
   createProject(project: NewProject): Promise<Project> {

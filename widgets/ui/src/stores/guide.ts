@@ -200,11 +200,19 @@ export class GuideStore {
       return known;
     }
     this.step.value = 'grant';
-    await this.unlessThere(this.machine.grantRoot(repoPath), 'root-exists');
+    const granted = await this.grant(repoPath);
     await this.ensureAgents();
     this.step.value = 'project';
     const name = repoPath.replace(/\/+$/, '').split('/').pop() || repoPath;
-    const project = await this.machine.createProject({ name, repo_path: repoPath, config });
+    const project = await this.machine
+      .createProject({ name, repo_path: repoPath, config })
+      .catch(async (reason: unknown) => {
+        // A folder that no project came of stays as it was.
+        if (granted !== null) {
+          await this.machine.withdrawRoot(granted).catch(() => undefined);
+        }
+        throw reason;
+      });
     this.made = { path: repoPath, project: project.id };
     return project.id;
   }
@@ -233,13 +241,15 @@ export class GuideStore {
     return task.id;
   }
 
-  private async unlessThere(act: Promise<unknown>, code: string): Promise<void> {
+  /** Grant a folder; its id, or null when it was granted already. */
+  private async grant(path: string): Promise<string | null> {
     try {
-      await act;
+      return (await this.machine.grantRoot(path)).id;
     } catch (reason) {
-      if (!(reason instanceof ProblemError) || reason.code !== code) {
-        throw reason;
+      if (reason instanceof ProblemError && reason.code === 'root-exists') {
+        return null;
       }
+      throw reason;
     }
   }
 }
