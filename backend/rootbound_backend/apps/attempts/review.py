@@ -18,10 +18,10 @@ from rootbound_backend.apps.attempts.selectors import attempts_of_task, get_atte
 from rootbound_backend.apps.attempts.services import (
     follow_up,
     lock_own,
-    refuse_moved,
     reject_locked,
     wrong_status,
 )
+from rootbound_backend.apps.attempts.standing import refuse_moved
 from rootbound_backend.apps.users.models import User
 from rootbound_backend.lda_client import lda_request
 from rootbound_backend.problems import Problem, not_found

@@ -24,6 +24,7 @@ from rootbound_backend.apps.attempts.models import (
 )
 from rootbound_backend.apps.attempts.places import place_of
 from rootbound_backend.apps.attempts.retention import refuse_when_full
+from rootbound_backend.apps.attempts.standing import refuse_moved, refuse_superseded
 from rootbound_backend.apps.attempts.transitions import (
     append_event,
     apply_transition,
@@ -48,7 +49,6 @@ __all__ = [
     "create_attempt",
     "follow_up",
     "lock_own",
-    "refuse_moved",
     "reject_attempt",
     "reject_locked",
     "retry_attempt",
@@ -339,50 +339,6 @@ def reject_locked(attempt: Attempt, reason: str) -> None:
     queueing.enqueue_on_commit(queueing.DISCARD_RUN, attempt.pk)
 
 
-def refuse_moved(attempt: Attempt, status: str | None) -> None:
-    """Refuse to go on from an attempt that somebody decided on since it was seen.
-
-    Parameters
-    ----------
-    attempt
-        The attempt as it is.
-    status
-        Its status that the caller saw; None to go on from whatever is there.
-
-    Raises
-    ------
-    Problem
-        409 ``attempt-moved``.
-    """
-    if status is not None and status != attempt.status:
-        raise Problem(
-            status=409,
-            code="attempt-moved",
-            detail=(
-                f"This attempt is {attempt.status} now, no longer {status} as you saw it; look "
-                "at it and decide again."
-            ),
-            extras={"from": attempt.status},
-        )
-
-
-def _refuse_superseded(attempt: Attempt) -> None:
-    """Refuse to try again what was tried again; who asks has not seen how that ended."""
-    newest = Attempt.objects.filter(task_id=attempt.task_id).order_by("-number")[0]
-    # One that is at work, or was merged, is told of by what starts attempts.
-    if newest.pk == attempt.pk or newest.status != AttemptStatus.FAILED:
-        return
-    raise Problem(
-        status=409,
-        code="attempt-superseded",
-        detail=(
-            f"Attempt {newest.number} came after this one and ended as {newest.failure}; retry "
-            f"attempt {newest.number}, or request changes here to go on with this one's work."
-        ),
-        extras={"newest": str(newest.pk), "number": newest.number},
-    )
-
-
 def retry_attempt(
     *,
     user: User,
@@ -407,7 +363,7 @@ def retry_attempt(
         elif attempt.status != AttemptStatus.FAILED:
             raise wrong_status(attempt, "retried", "a failed one or one in REVIEW")
         else:
-            _refuse_superseded(attempt)
+            refuse_superseded(attempt)
         return follow_up(user=user, attempt=attempt, feedback=feedback, version=version)
 
 
