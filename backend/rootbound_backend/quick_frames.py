@@ -56,14 +56,15 @@ def _is_idle(protocol: Any) -> bool:
     transport = protocol.transport
     return bool(
         protocol.state == WebSocketProtocol.STATE_OPEN
-        and protocol._perMessageCompress is None
-        and not protocol.send_queue
+        and getattr(protocol, "_perMessageCompress", True) is None
+        and not getattr(protocol, "send_queue", True)
         and isinstance(transport, Connection)
         and not transport.TLS
         and transport.connected
         and not transport.disconnecting
-        and not transport.dataBuffer
-        and not transport._tempDataBuffer
+        # What these versions of Twisted keep there; where they do not, frames go Daphne's way.
+        and not getattr(transport, "dataBuffer", True)
+        and not getattr(transport, "_tempDataBuffer", True)
     )
 
 

@@ -18,6 +18,7 @@ from . import branches
 from .advice import Advisor
 from .audit import AuditSink
 from .baseline import is_test_file
+from .commit_messages import message_of
 from .diffs import diff_size
 from .endings import status_of
 from .files import FileAccess
@@ -286,7 +287,11 @@ class Execution:
             async with self.services.locks(repo.git.common_dir):
                 await make_place(repo, place)
             # The policy is about folders, not about what git puts into this one.
-            worktree, _ = await asyncio.gather(self._add(repo, place), self.live.begin(build))
+            begun = asyncio.ensure_future(self.live.begin(build))
+            try:
+                worktree = await self._add(repo, place)
+            finally:
+                await begun
         self.audit = Advisor(
             self.audit,
             repo_path=repo.path,
@@ -455,18 +460,7 @@ class Execution:
         """Commit what the agent changed, as the user, with the agent as co-author."""
         if self.runner is not None:
             await self.runner.kill_all()
-        task, config = self.payload.task, self.payload.agent_config
-        author = f"{_one_line(config.name or 'Agent')} ({_one_line(config.model)})"
-        trailers = [
-            *([f"Rootbound-Task: {task.id}"] if task.id else []),
-            f"Rootbound-Attempt: {self.record.attempt_id}",
-            f"Co-authored-by: {author} <agent@rootbound.invalid>",
-        ]
-        message = "\n\n".join(
-            part
-            for part in (_one_line(task.title)[:72], summary.strip(), "\n".join(trailers))
-            if part
-        )
+        message = message_of(self.payload, self.record.attempt_id, summary)
         async with self.services.locks(worktree.git.common_dir):
             commit = await commit_all(worktree, f"{message}\n")
         if commit is None:
@@ -494,7 +488,3 @@ class Execution:
         if first:
             await self.reporter.status(Status("GATES", head_commit=head))
         return await judge.gates(head)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
