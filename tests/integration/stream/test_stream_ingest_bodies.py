@@ -14,6 +14,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from rootbound_backend import copying
 from rootbound_backend.apps.attempts import ingest
 from rootbound_backend.apps.attempts.models import Attempt, AttemptEvent
 from rootbound_backend.bodies import MAX_BODY_BYTES
@@ -156,9 +157,11 @@ def test_nul_and_lone_surrogates_are_replaced_in_every_shape(user, kind):
 
 
 @pytest.mark.django_db
-def test_a_batch_of_text_takes_one_way_to_the_database(user, tmp_path, settings):
+def test_a_batch_of_text_takes_one_way_to_the_database(user, tmp_path, settings, monkeypatch):
     attempt = make_attempt(user)
     post_events(attempt, [event(1)])
+    # A connection that prepared nothing of this yet; another test's may have, and lost it again.
+    monkeypatch.setitem(copying._prepared, connection.connection, {"another": "copy_after_0"})
     with to_database(tmp_path / "many") as sent:
         assert post_events(attempt, [event(seq) for seq in range(2, 402)]).json() == {"seq": 401}
     assert len([text for text in sent if "; COPY" in text]) == 1, sent

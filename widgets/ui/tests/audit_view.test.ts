@@ -56,6 +56,24 @@ test('the tree opens single folders by itself, and reads a folder once', async (
   expect(auditFacts.calls.filter(call => call === 'tree /repo/src')).toHaveLength(1);
 });
 
+test('a single folder beneath an open one opens by itself when the filter leaves no other', async () => {
+  const { auditFacts } = source;
+  auditFacts.folders = {
+    '/': [node('/tmp')],
+    '/tmp': [node('/tmp/a'), node('/tmp/b')],
+    '/tmp/a': [node('/tmp/a/src'), node('/tmp/a/x.py', { is_folder: false })]
+  };
+  const store = new AuditFactsStore(auditFacts, {}, signal({}));
+  const shown = (): string[] => store.rows.value.map(row => row.node.path);
+  store.showTree();
+  await eventually(() => {
+    expect(shown()).toEqual(['/tmp', '/tmp/a', '/tmp/b']);
+  });
+  auditFacts.folders['/tmp'] = [node('/tmp/a')];
+  await store.reload();
+  expect(shown()).toEqual(['/tmp', '/tmp/a', '/tmp/a/src', '/tmp/a/x.py']);
+});
+
 test('a verification adds its parts up, and a failure is told', async () => {
   const part = { ok: true, runs: 1, entries: 100, retained_away: 0, findings: [] };
   const finding = { run_id: 'r', seq: 7, id: 1, kind: 'changed', detail: 'Entry 7 was changed.' };

@@ -132,9 +132,12 @@ export class AuditFactsStore {
     const stillOpen = [...this.open];
     await Promise.all(stillOpen.map(path => this.loadFolder(path)));
     let only = this.only(TOP.path);
-    while (only && !this.children.has(only.path)) {
-      this.open.add(only.path);
-      await this.loadFolder(only.path);
+    while (only) {
+      // One that is open already may hold a single folder since the filter changed.
+      if (!this.children.has(only.path)) {
+        this.open.add(only.path);
+        await this.loadFolder(only.path);
+      }
       only = this.only(only.path);
     }
   }

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from psycopg.errors import CheckViolation
 
 __all__ = [
@@ -102,8 +102,9 @@ def partitions_present(months: set[Month]) -> Iterator[None]:
     """Turn the failure of an insert for want of a partition into `PartitionMissing`."""
     try:
         yield
-    except CheckViolation as error:
-        if "no partition of relation" not in str(error):
+    except IntegrityError as error:
+        is_missing = isinstance(error.__cause__, CheckViolation)
+        if not is_missing or "no partition of relation" not in str(error):
             raise
         forget_partitions()
         raise PartitionMissing(f"no partition for one of {sorted(months)}") from error
