@@ -27,7 +27,7 @@ def without_keys(text: str) -> str:
     What a vendor answers, or a proxy before it, may quote the request with its key; so may a
     library that could not send it.
     """
-    for key in _handed_out:
+    for key in tuple(_handed_out):  # another thread may be handed one meanwhile
         text = text.replace(key, "[key]")
     return text
 

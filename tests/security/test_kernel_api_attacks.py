@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from typing import Any
 
 import django
 import pytest
 
 django.setup()
 
-from django.urls import URLPattern, URLResolver, get_resolver  # noqa: E402
 from django.utils import timezone  # noqa: E402
 from rest_framework.test import APIClient  # noqa: E402
 
@@ -24,6 +21,7 @@ from rootbound_backend.tokens import (  # noqa: E402
     verify_mcp_token,
 )
 from tests.integration.backend.backend_support import make_attempt  # noqa: E402
+from tests.support.routes import filled, routes  # noqa: E402
 
 HAVE_AGENTS_WORK = {
     "attempts", "attempt-cancel", "attempt-comment", "attempt-comments", "attempt-messages",
@@ -31,22 +29,6 @@ HAVE_AGENTS_WORK = {
     "decomposition-approve", "decompositions", "task", "tasks",
 }  # fmt: skip
 METHODS = ("POST", "PUT", "PATCH", "DELETE")
-
-
-def routes(found: Any = None, prefix: str = "/") -> Iterator[tuple[str, str]]:
-    """Yield path and name of every route."""
-    for one in (found or get_resolver()).url_patterns:
-        path = prefix + str(one.pattern)
-        if isinstance(one, URLResolver):
-            yield from routes(one, path)
-        elif isinstance(one, URLPattern):
-            for kind in ("uuid", "int", "str"):
-                while f"<{kind}:" in path:
-                    start = path.index(f"<{kind}:")
-                    end = path.index(">", start) + 1
-                    value = {"uuid": str(uuid.uuid4()), "int": "1", "str": "x"}[kind]
-                    path = path[:start] + value + path[end:]
-            yield path, one.name or ""
 
 
 @pytest.fixture
@@ -69,7 +51,9 @@ def test_no_route_lets_a_kernel_widen_anything(session: KernelSession, is_batch:
     session.save()
     client = client_of(session)
     open_to_it = set()
-    for path, name in routes():
+    values = {"uuid": str(uuid.uuid4()), "int": "1", "str": "x"}
+    for pattern, name in routes():
+        path = filled(pattern, lambda kind, _: values[kind])
         for method in METHODS:
             status = client.generic(method, path, "{}", content_type="application/json").status_code
             # 401: the token of a run or nobody is asked for there; 405: there is no such method.

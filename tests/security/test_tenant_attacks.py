@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import django
@@ -11,7 +10,7 @@ import pytest
 
 django.setup()
 
-from django.urls import URLPattern, URLResolver, get_resolver, resolve  # noqa: E402
+from django.urls import resolve  # noqa: E402
 from django.utils import timezone  # noqa: E402
 from rest_framework.test import APIClient  # noqa: E402
 
@@ -26,6 +25,7 @@ from rootbound_backend.apps.local_access.models import (  # noqa: E402
 from rootbound_backend.apps.schedules.models import Notice, Schedule, ScheduleRun  # noqa: E402
 from rootbound_backend.apps.users.services import ensure_user  # noqa: E402
 from tests.integration.backend.backend_support import client_for, make_attempt  # noqa: E402
+from tests.support.routes import filled, routes  # noqa: E402
 
 METHODS = ("get", "post", "put", "patch", "delete")
 # A run's token is asked for there and no user's; `test_backend_ingest_attacks` is about these.
@@ -37,16 +37,6 @@ OF_RUNS = {
 NEEDED = {"attempt-messages": {"text": "x"}, "attempt-comments": {"text": "x"}}
 # What a load balancer and a newcomer's Jupyter ask; it says whether services answer.
 OPEN = {"health"}
-
-
-def routes(found: Any = None, prefix: str = "/") -> Iterator[tuple[str, str]]:
-    """Yield path and name of every route."""
-    for one in (found or get_resolver()).url_patterns:
-        path = prefix + str(one.pattern)
-        if isinstance(one, URLResolver):
-            yield from routes(one, path)
-        elif isinstance(one, URLPattern):
-            yield path, one.name or ""
 
 
 @pytest.fixture
@@ -82,14 +72,6 @@ def things(db: None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def filled(path: str, things: dict[str, Any]) -> str:
-    """Put the things' ids into a path; one of a new kind must be made above."""
-    while "<" in path:
-        kind_and_name = path[path.index("<") + 1 : path.index(">")]
-        path = path.replace(f"<{kind_and_name}>", str(things[kind_and_name.partition(":")[2]]))
-    return path
-
-
 def methods_of(path: str) -> list[str]:
     func: Any = resolve(path).func
     view = getattr(func, "cls", None) or func.view_class
@@ -102,7 +84,8 @@ def test_every_route_is_closed_to_others_and_to_nobody(things: dict[str, Any]) -
     alice, mallory, nobody = client_for("alice"), client_for("mallory"), APIClient()
     tried = 0
     for pattern, name in routes():
-        path = filled(pattern, things)
+        # Of what is of a new kind, one must be made above.
+        path = filled(pattern, lambda _, name: things[name])
         for method in methods_of(path):
             answer = getattr(nobody, method)(path, {}, format="json")
             if name in OPEN:
